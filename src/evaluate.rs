@@ -1,0 +1,197 @@
+//! The verdict: a pure function from what was seen to whether an account × region is watched for external access.
+//!
+//! Nothing here does I/O or knows what time it is, so every rule is a line in a table of tests below.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::model::{AccountId, Analyzer, Coverage, Reason, Region, RegionFact, Requirement, Status, ZoneOfTrust};
+
+/// What is known of the organization's analyzers: they live in the management account or in a delegated
+/// administrator of Access Analyzer, and cover every member in their region.
+#[derive(Debug, Default)]
+pub struct OrganizationView {
+    owners: BTreeSet<AccountId>,
+    /// Whether `owners` is the whole list.
+    owners_known: bool,
+    /// By region, what the owners themselves said.
+    regions: HashMap<Region, OwnedAnalyzers>,
+    /// By region, how many owners were read there.
+    read: HashMap<Region, usize>,
+}
+
+/// The organization's analyzers in one region. The smallest ARN stands for all, so that the answer does not depend on
+/// the order in which owners were read.
+#[derive(Debug, Default)]
+struct OwnedAnalyzers {
+    active: Option<String>,
+    inactive: Option<String>,
+}
+
+impl OwnedAnalyzers {
+    fn note(&mut self, analyzer: &Analyzer) {
+        let slot = if analyzer.is_active() { &mut self.active } else { &mut self.inactive };
+        if slot.as_ref().is_none_or(|arn| analyzer.arn < *arn) {
+            *slot = Some(analyzer.arn.clone());
+        }
+    }
+}
+
+impl OrganizationView {
+    /// A view of an organization whose analyzers can be owned by `owners`. `owners_known` is false where the list of
+    /// delegated administrators could not be read, so that there may be others.
+    pub fn new(owners: impl IntoIterator<Item = AccountId>, owners_known: bool) -> Self {
+        Self { owners: owners.into_iter().collect(), owners_known, ..Self::default() }
+    }
+
+    /// The view of an account outside any organization: no analyzer of an organization can cover it.
+    pub fn standalone() -> Self {
+        Self::new([], true)
+    }
+
+    /// Takes in what was seen in one region of an owner. A region that the owner has not opted in to, or that has no
+    /// Access Analyzer, holds none: that is an answer. A region that failed is not.
+    pub fn note(&mut self, owner: AccountId, region: &Region, fact: &RegionFact) {
+        match fact {
+            RegionFact::Failed(_) => return,
+            RegionFact::NotOptedIn | RegionFact::NotSupported => {}
+            RegionFact::Listed(analyzers) => {
+                for analyzer in analyzers {
+                    let is_own = analyzer.location.owner == owner && analyzer.location.region == *region;
+                    if is_own && analyzer.zone_of_trust() == Some(ZoneOfTrust::Organization) {
+                        self.regions.entry(region.clone()).or_default().note(analyzer);
+                    }
+                }
+            }
+        }
+        *self.read.entry(region.clone()).or_default() += 1;
+    }
+
+    /// Whether an account may own analyzers of this organization.
+    pub fn is_owner(&self, account: AccountId) -> bool {
+        self.owners.contains(&account)
+    }
+
+    /// Whether some owner, or the list of owners, could not be read in this region.
+    pub fn is_blind_in(&self, region: &Region) -> bool {
+        !self.owners_known || self.read.get(region).copied().unwrap_or(0) < self.owners.len()
+    }
+
+    /// The organization's analyzers in a region, as far as anybody saw them. What a member lists counts only where the
+    /// owner could not be asked, and only if the ARN names a possible owner: whether members list them at all is not
+    /// documented, and an owner's own word is newer.
+    fn seen_in(&self, region: &Region, listed: &[Analyzer]) -> OwnedAnalyzers {
+        let mut seen = OwnedAnalyzers::default();
+        if let Some(owned) = self.regions.get(region) {
+            seen.active.clone_from(&owned.active);
+            seen.inactive.clone_from(&owned.inactive);
+        }
+        if self.is_blind_in(region) {
+            listed
+                .iter()
+                .filter(|analyzer| analyzer.zone_of_trust() == Some(ZoneOfTrust::Organization))
+                .filter(|analyzer| analyzer.location.region == *region && self.is_owner(analyzer.location.owner))
+                .for_each(|analyzer| seen.note(analyzer));
+        }
+        seen
+    }
+}
+
+/// Judges one region of one account.
+///
+/// `unknown` with `organization_analyzers_unknown` is given only where the requirement needs the organization's
+/// analyzer for an answer, no ACTIVE one was seen, and some owner could not be read.
+pub fn judge(
+    account: AccountId,
+    region: &Region,
+    fact: &RegionFact,
+    requirement: Requirement,
+    organization: &OrganizationView,
+) -> Coverage {
+    let listed = match fact {
+        RegionFact::NotSupported => return Coverage::bare(Reason::RegionNotSupported),
+        RegionFact::NotOptedIn => return Coverage::bare(Reason::RegionNotOptedIn),
+        RegionFact::Failed(failure) => return Coverage::bare(failure.kind.reason()),
+        RegionFact::Listed(listed) => listed,
+    };
+
+    let mut own = OwnedAnalyzers::default();
+    listed
+        .iter()
+        .filter(|analyzer| analyzer.zone_of_trust() == Some(ZoneOfTrust::Account))
+        .filter(|analyzer| analyzer.location.owner == account && analyzer.location.region == *region)
+        .for_each(|analyzer| own.note(analyzer));
+    let shared = organization.seen_in(region, listed);
+
+    let (needs_own, needs_shared) = (own.active.is_none(), shared.active.is_none());
+    let satisfied = match requirement {
+        Requirement::Account => !needs_own,
+        Requirement::Organization => !needs_shared,
+        Requirement::Either => !needs_own || !needs_shared,
+        Requirement::Both => !needs_own && !needs_shared,
+    };
+    if satisfied {
+        return match (own.active, shared.active) {
+            (Some(own), Some(_)) => with_arn(Reason::AccountAndOrganizationAnalyzers, Some(own)),
+            (Some(own), None) => with_arn(Reason::AccountAnalyzer, Some(own)),
+            (None, shared) => with_arn(Reason::OrganizationAnalyzer, shared),
+        };
+    }
+
+    let blind = needs_shared && organization.is_blind_in(region);
+    let the_answer_hangs_on_it = match requirement {
+        Requirement::Account => false,
+        Requirement::Organization | Requirement::Either => true,
+        // Without an ACTIVE analyzer of its own the answer is `not_covered`, whatever the organization has.
+        Requirement::Both => !needs_own,
+    };
+    if blind && the_answer_hangs_on_it {
+        return Coverage::bare(Reason::OrganizationAnalyzersUnknown);
+    }
+
+    // In the precedence of `docs/sql.md`: the first that applies.
+    let not_active = match requirement {
+        Requirement::Account => own.inactive,
+        Requirement::Organization => shared.inactive,
+        Requirement::Either => own.inactive.or(shared.inactive),
+        Requirement::Both => own.inactive.filter(|_| needs_own).or(shared.inactive.filter(|_| needs_shared)),
+    };
+    if not_active.is_some() {
+        return with_arn(Reason::AnalyzerNotActive, not_active);
+    }
+    if let Some(other_zone) = own.active.or(shared.active) {
+        return with_arn(Reason::RequiredZoneOfTrustMissing, Some(other_zone));
+    }
+    let other_types = listed.iter().any(|analyzer| analyzer.zone_of_trust().is_none());
+    Coverage::bare(if other_types { Reason::OnlyOtherAnalyzerTypes } else { Reason::NoAnalyzer })
+}
+
+fn with_arn(reason: Reason, analyzer_arn: Option<String>) -> Coverage {
+    Coverage { reason, analyzer_arn }
+}
+
+/// Where the organization's analyzers are out of sight, a region that its own analyzer still covers keeps the reason
+/// it had: one denial must not make thousands of changes that mean nothing.
+pub fn keep_reason_while_blind(previous: Option<Reason>, current: &mut Coverage, blind: bool) {
+    let was_both = previous == Some(Reason::AccountAndOrganizationAnalyzers);
+    if blind && was_both && current.reason == Reason::AccountAnalyzer {
+        current.reason = Reason::AccountAndOrganizationAnalyzers;
+    }
+}
+
+/// The share of regions watched, among those that an answer was found for: `covered / (covered + not_covered)`.
+/// `None` where there is no such region; `unknown` is on neither side.
+pub fn coverage_ratio(counts: impl IntoIterator<Item = (Status, u64)>) -> Option<f64> {
+    let (mut covered, mut measured) = (0u64, 0u64);
+    for (status, count) in counts {
+        match status {
+            Status::Covered => {
+                covered += count;
+                measured += count;
+            }
+            Status::NotCovered => measured += count,
+            Status::NotApplicable | Status::Unknown => {}
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of regions are far below 2^53")]
+    (measured > 0).then(|| covered as f64 / measured as f64)
+}

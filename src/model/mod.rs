@@ -1,0 +1,15 @@
+//! Plain types that every stage of a scan shares: what AWS said, and what we made of it. No I/O.
+
+mod account;
+mod analyzer;
+mod closed_set;
+mod coverage;
+mod region;
+mod scan;
+
+pub use account::{Account, AccountId, AccountState, InvalidAccountId};
+pub use analyzer::{Analyzer, AnalyzerArn, ZoneOfTrust};
+pub use closed_set::UnknownWord;
+pub use coverage::{Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
+pub use region::{Partition, Region};
+pub use scan::{RegionCoverage, ScanEnd, ScanId, ScanState, Trigger, Visit, VisitOutcome};

@@ -1,0 +1,92 @@
+//! A scan, and the visits that it is made of.
+
+use chrono::{DateTime, Utc};
+
+use super::closed_set::closed_set;
+use super::{Account, Analyzer, Coverage, Failure, Region};
+
+/// The number of a scan in the store.
+pub type ScanId = i64;
+
+closed_set! {
+    /// What started a scan.
+    Trigger, "trigger" {
+        /// The schedule came due.
+        Schedule = "schedule",
+        /// The daemon started and the newest results were stale.
+        Startup = "startup",
+        /// A person asked.
+        Manual = "manual",
+    }
+}
+
+closed_set! {
+    /// How far a scan has come.
+    ScanState, "scan state" {
+        /// At work.
+        Running = "running",
+        /// Every account was visited.
+        Completed = "completed",
+        /// It ended with accounts not reached.
+        Incomplete = "incomplete",
+        /// It could not begin, no account could be entered, or the account list was not believable.
+        Failed = "failed",
+    }
+}
+
+closed_set! {
+    /// What became of one account in one scan.
+    VisitOutcome, "outcome" {
+        /// It was entered and at least one region was read.
+        Audited = "audited",
+        /// It could not be entered, or nothing in it could be read.
+        Unreachable = "unreachable",
+        /// Suspended, closed, or not yet activated.
+        NotActive = "not_active",
+        /// Left out by the configuration.
+        Excluded = "excluded",
+        /// Not reached before the scan ended.
+        Pending = "pending",
+    }
+}
+
+/// One account in one scan, judged and ready to be stored.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// The account as Organizations described it in this scan.
+    pub account: Account,
+    /// What became of it.
+    pub outcome: VisitOutcome,
+    /// Why it was unreachable.
+    pub failure: Option<Failure>,
+    /// When the visit began.
+    pub started_at: DateTime<Utc>,
+    /// When the last answer came in: the instant that the verdicts speak of.
+    pub finished_at: DateTime<Utc>,
+    /// Exactly one verdict for each region of the account.
+    pub coverage: Vec<RegionCoverage>,
+    /// The regions whose analyzers were listed to the end, so that one that is missing there is gone.
+    pub regions_read: Vec<Region>,
+    /// Every analyzer that this visit is the authority on.
+    pub analyzers: Vec<Analyzer>,
+}
+
+/// The verdict on one region of a visit.
+#[derive(Debug, Clone)]
+pub struct RegionCoverage {
+    /// Where.
+    pub region: Region,
+    /// What.
+    pub coverage: Coverage,
+}
+
+/// How a scan ended.
+#[derive(Debug, Clone)]
+pub struct ScanEnd {
+    /// `completed`, `incomplete` or `failed`.
+    pub state: ScanState,
+    /// For a person: why it is not `completed`.
+    pub error: Option<String>,
+    /// Whether the account list was read to its end and believed, so that an account that is missing from it has left.
+    pub list_complete: bool,
+}
