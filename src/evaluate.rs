@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{AccountId, Analyzer, Coverage, Reason, Region, RegionFact, Requirement, Status, ZoneOfTrust};
+use crate::model::{AccountId, Analyzer, Coverage, Reason, Region, RegionFact, Requirement, ZoneOfTrust};
 
 /// What is known of the organization's analyzers: they live in the management account or in a delegated
 /// administrator of Access Analyzer, and cover every member in their region.
@@ -169,29 +169,9 @@ fn with_arn(reason: Reason, analyzer_arn: Option<String>) -> Coverage {
     Coverage { reason, analyzer_arn }
 }
 
-/// Where the organization's analyzers are out of sight, a region that its own analyzer still covers keeps the reason
-/// it had: one denial must not make thousands of changes that mean nothing.
-pub fn keep_reason_while_blind(previous: Option<Reason>, current: &mut Coverage, blind: bool) {
-    let was_both = previous == Some(Reason::AccountAndOrganizationAnalyzers);
-    if blind && was_both && current.reason == Reason::AccountAnalyzer {
-        current.reason = Reason::AccountAndOrganizationAnalyzers;
-    }
-}
-
-/// The share of regions watched, among those that an answer was found for: `covered / (covered + not_covered)`.
-/// `None` where there is no such region; `unknown` is on neither side.
-pub fn coverage_ratio(counts: impl IntoIterator<Item = (Status, u64)>) -> Option<f64> {
-    let (mut covered, mut measured) = (0u64, 0u64);
-    for (status, count) in counts {
-        match status {
-            Status::Covered => {
-                covered += count;
-                measured += count;
-            }
-            Status::NotCovered => measured += count,
-            Status::NotApplicable | Status::Unknown => {}
-        }
-    }
-    #[expect(clippy::cast_precision_loss, reason = "counts of regions are far below 2^53")]
-    (measured > 0).then(|| covered as f64 / measured as f64)
+/// Where the organization's analyzers are out of sight (`blind`), a region that its own analyzer still covers keeps the
+/// reason it had: one denial must not make thousands of changes that mean nothing.
+pub fn keep_reason_while_blind(previous: Option<Reason>, current: Reason, blind: bool) -> Reason {
+    let both = Reason::AccountAndOrganizationAnalyzers;
+    if blind && previous == Some(both) && current == Reason::AccountAnalyzer { both } else { current }
 }

@@ -4,6 +4,7 @@ mod account;
 mod analyzer;
 mod closed_set;
 mod coverage;
+mod cron;
 mod region;
 mod scan;
 
@@ -11,5 +12,6 @@ pub use account::{Account, AccountId, AccountState, InvalidAccountId};
 pub use analyzer::{Analyzer, AnalyzerArn, ZoneOfTrust};
 pub use closed_set::UnknownWord;
 pub use coverage::{Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
+pub use cron::CronLine;
 pub use region::{Partition, Region};
 pub use scan::{RegionCoverage, ScanEnd, ScanId, ScanState, Trigger, Visit, VisitOutcome};

@@ -1,0 +1,17 @@
+//! Makes a changed migration rebuild the binary that embeds it, and tells the binary which commit it is.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/refs");
+    let commit = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| String::from_utf8(output.stdout).ok());
+    // A source archive has no commit to name.
+    println!("cargo:rustc-env=TRUSTWATCH_COMMIT={}", commit.as_deref().unwrap_or("unknown").trim());
+}

@@ -1,0 +1,229 @@
+//! What an AWS call's failure means: one closed word, and whether another attempt can help.
+
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use super::required::MissingMember;
+use crate::model::{ErrorKind, Failure};
+
+/// The calls that the product makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// `sts:GetCallerIdentity`
+    GetCallerIdentity,
+    /// `sts:AssumeRole`
+    AssumeRole,
+    /// `organizations:DescribeOrganization`
+    DescribeOrganization,
+    /// `organizations:ListAccounts`
+    ListAccounts,
+    /// `organizations:DescribeAccount`
+    DescribeAccount,
+    /// `organizations:ListDelegatedAdministrators`
+    ListDelegatedAdministrators,
+    /// `organizations:ListRoots`
+    ListRoots,
+    /// `organizations:ListOrganizationalUnitsForParent`
+    ListOrganizationalUnitsForParent,
+    /// `organizations:ListAccountsForParent`
+    ListAccountsForParent,
+    /// `organizations:ListTagsForResource`
+    ListTagsForResource,
+    /// `account:ListRegions`
+    ListRegions,
+    /// `access-analyzer:ListAnalyzers`
+    ListAnalyzers,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: &'static [Self] = &[
+        Self::GetCallerIdentity,
+        Self::AssumeRole,
+        Self::DescribeOrganization,
+        Self::ListAccounts,
+        Self::DescribeAccount,
+        Self::ListDelegatedAdministrators,
+        Self::ListRoots,
+        Self::ListOrganizationalUnitsForParent,
+        Self::ListAccountsForParent,
+        Self::ListTagsForResource,
+        Self::ListRegions,
+        Self::ListAnalyzers,
+    ];
+
+    /// The IAM action: `service:Operation`.
+    pub const fn action(self) -> &'static str {
+        match self {
+            Self::GetCallerIdentity => "sts:GetCallerIdentity",
+            Self::AssumeRole => "sts:AssumeRole",
+            Self::DescribeOrganization => "organizations:DescribeOrganization",
+            Self::ListAccounts => "organizations:ListAccounts",
+            Self::DescribeAccount => "organizations:DescribeAccount",
+            Self::ListDelegatedAdministrators => "organizations:ListDelegatedAdministrators",
+            Self::ListRoots => "organizations:ListRoots",
+            Self::ListOrganizationalUnitsForParent => "organizations:ListOrganizationalUnitsForParent",
+            Self::ListAccountsForParent => "organizations:ListAccountsForParent",
+            Self::ListTagsForResource => "organizations:ListTagsForResource",
+            Self::ListRegions => "account:ListRegions",
+            Self::ListAnalyzers => "access-analyzer:ListAnalyzers",
+        }
+    }
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", operation.action())]
+pub struct AwsError {
+    /// Which call.
+    pub operation: Operation,
+    /// What it means.
+    pub kind: ErrorKind,
+    /// AWS's code, where AWS answered.
+    pub code: Option<String>,
+    /// What AWS said, for a person.
+    pub message: String,
+    /// Whether another attempt can help.
+    pub retryable: bool,
+    /// How long AWS asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl AwsError {
+    /// A failure that was found in an answer, not told by AWS.
+    pub(super) fn malformed(operation: Operation, message: impl Into<String>) -> Self {
+        Self {
+            operation,
+            kind: ErrorKind::MalformedResponse,
+            code: None,
+            message: message.into(),
+            retryable: true,
+            retry_after: None,
+        }
+    }
+
+    /// Decides what a failure of the SDK means.
+    pub(super) fn classify<E>(operation: Operation, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let code = error.code().map(str::to_owned);
+        let response = error.raw_response();
+        let status = response.map_or(0, |response| response.status().as_u16());
+        let retry_after = response
+            .and_then(|response| response.headers().get("retry-after"))
+            .and_then(|seconds| seconds.parse().ok())
+            .map(Duration::from_secs);
+        let aws_message = error.message().unwrap_or_default();
+        let (kind, retryable) = match error {
+            SdkError::TimeoutError(_) => (ErrorKind::Timeout, true),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => (ErrorKind::Timeout, true),
+            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_other() => {
+                dispatch_kind(failure.as_connector_error())
+            }
+            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => (ErrorKind::Credentials, false),
+            SdkError::ServiceError(_) if code.is_some() => kind_of_code(operation, error, status, aws_message),
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) if status >= 500 => (ErrorKind::ServiceError, true),
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) if status == 429 => (ErrorKind::Throttled, true),
+            // An answer that is not the API's: a proxy's page, half a body, JSON without its members.
+            _ => (ErrorKind::MalformedResponse, true),
+        };
+        let message = match (&code, aws_message) {
+            (Some(code), "") => code.clone(),
+            (Some(code), message) => format!("{code}: {message}"),
+            (None, _) => plain_message(error, status),
+        };
+        Self { operation, kind, code, message, retryable, retry_after }
+    }
+
+    /// Whether AWS does not know the credentials *in this region*: what it answers in a region that the account has not
+    /// opted in to, and to broken credentials anywhere.
+    pub fn is_unrecognized_client(&self) -> bool {
+        self.code.as_deref() == Some("UnrecognizedClientException")
+    }
+
+    /// The failure as a fact of a scan.
+    pub fn into_failure(self) -> Failure {
+        Failure { kind: self.kind, message: self.to_string() }
+    }
+}
+
+fn dispatch_kind(error: Option<&aws_smithy_runtime_api::client::result::ConnectorError>) -> (ErrorKind, bool) {
+    // The SDK reports credentials that could not be loaded as a dispatch failure too.
+    let text = error.map(|error| DisplayErrorContext(error).to_string()).unwrap_or_default();
+    if text.contains("credential") { (ErrorKind::Credentials, false) } else { (ErrorKind::Network, true) }
+}
+
+fn kind_of_code<E>(
+    operation: Operation,
+    error: &SdkError<E, HttpResponse>,
+    status: u16,
+    message: &str,
+) -> (ErrorKind, bool)
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match error.code().unwrap_or_default() {
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "SlowDown" => (ErrorKind::Throttled, true),
+        // STS has one code for a role that is missing and for a trust policy that refuses.
+        "AccessDenied" | "AccessDeniedException" if operation == Operation::AssumeRole => {
+            (ErrorKind::RoleNotAssumable, false)
+        }
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if is_scp(message) => {
+            (ErrorKind::ScpDenied, false)
+        }
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => (ErrorKind::AccessDenied, false),
+        "RegionDisabledException" => (ErrorKind::StsDisabledInRegion, false),
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "AuthFailure" => (ErrorKind::Credentials, false),
+        "RequestTimeout" | "RequestTimeoutException" => (ErrorKind::Timeout, true),
+        _ => (ErrorKind::ServiceError, status >= 500),
+    }
+}
+
+/// AWS's two wordings for a denial by a service control policy (IAM User Guide, "Access denied error messages").
+fn is_scp(message: &str) -> bool {
+    message.contains("explicit deny in a service control policy")
+        || message.contains("no service control policy allows")
+}
+
+/// What to say where AWS gave no code: the whole chain of causes, without the response in it.
+fn plain_message<E>(error: &SdkError<E, HttpResponse>, status: u16) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let mut causes: Vec<String> = Vec::new();
+    let mut at: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = at {
+        if let Some(missing) = cause.downcast_ref::<MissingMember>() {
+            return missing.to_string();
+        }
+        causes.push(cause.to_string());
+        at = cause.source();
+    }
+    causes.dedup();
+    let chain = causes.join(": ");
+    if status == 0 { chain } else { format!("{chain} (HTTP {status})") }
+}

@@ -1,0 +1,90 @@
+//! Configuration: defaults, then a TOML file, then the environment, then flags.
+//!
+//! One file for each section. Everything is checked before anything starts, and every fault is reported at once, each
+//! with its key, its value, where it came from and what would be right.
+
+mod http;
+mod limits;
+mod load;
+mod log;
+mod organizations;
+mod origin;
+mod reference;
+mod schedule;
+mod schema;
+mod store;
+mod types;
+mod validate;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use http::Http;
+pub use limits::Limits;
+pub use load::{Loaded, Sources, load};
+pub use log::{Log, LogFormat};
+pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector};
+pub use origin::{Fault, Faults};
+pub use reference::{json_schema, markdown_reference};
+pub use schedule::Schedule;
+pub use store::Store;
+pub use types::{Secret, TimeSpan};
+
+/// The whole configuration. Every key has a default: with no file at all, the ambient AWS credentials, the organization
+/// that they belong to and a SQLite file in the working directory are used.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The organizations to audit. Without any, the one that the ambient credentials belong to, named `main`.
+    #[serde(with = "organizations::by_name")]
+    #[schemars(with = "Vec<Organization>")]
+    pub organizations: Vec<Organization>,
+    /// Where results are kept.
+    pub store: Store,
+    /// When `trustwatch run` scans.
+    pub schedule: Schedule,
+    /// How much at once, how long, and how often again.
+    pub limits: Limits,
+    /// The port for health checks.
+    pub http: Http,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            organizations: vec![Organization::named("main")],
+            store: Store::default(),
+            schedule: Schedule::default(),
+            limits: Limits::default(),
+            http: Http::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The schedule of an organization: its own, or the common one.
+    pub fn schedule_of<'a>(&'a self, organization: &'a Organization) -> &'a Schedule {
+        organization.schedule.as_ref().unwrap_or(&self.schedule)
+    }
+
+    /// The effective configuration as TOML, secrets redacted.
+    ///
+    /// # Errors
+    /// Where a value has no form in TOML, which none of ours lacks.
+    pub fn to_toml(&self) -> Result<String, toml_edit::ser::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            organizations: &'a [Organization],
+            store: &'a Store,
+            schedule: &'a Schedule,
+            limits: &'a Limits,
+            http: &'a Http,
+            log: &'a Log,
+        }
+        let Self { organizations, store, schedule, limits, http, log } = self;
+        toml_edit::ser::to_string_pretty(&Shown { organizations, store, schedule, limits, http, log })
+    }
+}

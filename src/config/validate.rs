@@ -1,0 +1,193 @@
+//! What a schema cannot say: formats, ranges of time, and keys that depend on each other.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::origin::{Fault, Origins, shown};
+use super::{Config, Organization, RegionSelection, Schedule, Secret, TimeSpan};
+use crate::model::AccountId;
+
+/// Checks a text against one of the formats that the schema names. Formats that are not ours pass.
+///
+/// # Errors
+/// What is wrong with the text and what would be right, without repeating the text: it may be a secret.
+pub fn check_format(format: &str, text: &str) -> Result<(), String> {
+    let word = |punctuation: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c));
+    match format {
+        "duration" => humantime::parse_duration(text)
+            .map(|_| ())
+            .map_err(|_| "expected a duration with its unit, such as \"30s\" or \"15m\"".into()),
+        "account-id" => {
+            AccountId::from_str(text).map(|_| ()).map_err(|_| "not an account id: expected twelve digits".into())
+        }
+        "session-word" if !word("=,.@-_+") || !(2..=64).contains(&text.len()) => {
+            Err("expected 2 to 64 letters, digits or any of =,.@-_+".into())
+        }
+        "external-id" if !word("=,.@:/-_+") || !(2..=1224).contains(&text.len()) => {
+            Err(format!("{} characters; expected 2 to 1224 letters, digits or any of =,.@:/-_+", text.len()))
+        }
+        "role-arn" => check_role_arn(text, false),
+        "member-role" if text.starts_with("arn:") || text.contains(':') => check_role_arn(text, true),
+        "member-role" if text.is_empty() || !word("=,.@-_+/") || text.len() > 512 => {
+            Err("expected a role's name, or an ARN such as \"arn:{partition}:iam::{account_id}:role/TrustwatchAudit\""
+                .into())
+        }
+        "socket-address" => match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(()),
+            Ok(_) => Err("expected an address on the loopback interface, such as \"127.0.0.1:9464\"".into()),
+            Err(_) => Err("expected an address and a port, such as \"127.0.0.1:9464\"".into()),
+        },
+        "log-filter" => tracing_subscriber::EnvFilter::try_new(text)
+            .map(|_| ())
+            .map_err(|error| format!("{error}; expected a level such as \"info\", or directives")),
+        _ => Ok(()),
+    }
+}
+
+fn check_role_arn(text: &str, template: bool) -> Result<(), String> {
+    let example = if template {
+        "arn:{partition}:iam::{account_id}:role/TrustwatchAudit"
+    } else {
+        "arn:aws:iam::111111111111:role/OrgReader"
+    };
+    let fields: Vec<&str> = text.splitn(6, ':').collect();
+    let is_arn = match fields.as_slice() {
+        ["arn", partition, "iam", "", account, resource] => {
+            let partition_fits = partition.starts_with("aws") || (template && *partition == "{partition}");
+            let account_fits = if template { *account == "{account_id}" } else { AccountId::from_str(account).is_ok() };
+            partition_fits && account_fits && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty())
+        }
+        _ => false,
+    };
+    if is_arn { Ok(()) } else { Err(format!("malformed role ARN; expected one like \"{example}\"")) }
+}
+
+/// Checks what is between keys and reads the files that hold secrets. Returns every fault.
+pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
+    let mut check = Check { origins, faults: Vec::new() };
+    for organization in &mut config.organizations {
+        check.organization(organization);
+    }
+    check.schedule(&["schedule"], &config.schedule);
+    check.store(&config.store.url);
+    let limits = &config.limits;
+    for (key, value) in [
+        ("connect_timeout", limits.connect_timeout),
+        ("attempt_timeout", limits.attempt_timeout),
+        ("visit_deadline", limits.visit_deadline),
+        ("scan_deadline", limits.scan_deadline),
+    ] {
+        if value.0 < Duration::from_millis(1) {
+            check.fault(&["limits", key], Some(quoted(value)), "expected more than nothing");
+        }
+    }
+    check.faults
+}
+
+struct Check<'a> {
+    origins: &'a Origins,
+    faults: Vec<Fault>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, path: &[&str], value: Option<String>, problem: impl Into<String>) {
+        let path: Vec<String> = path.iter().map(|step| (*step).to_owned()).collect();
+        let origin = self.origins.of(&path);
+        self.faults.push(Fault { key: shown(&path), value, origin, problem: problem.into() });
+    }
+
+    fn organization(&mut self, organization: &mut Organization) {
+        let name: String = organization.name.clone();
+        let key: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+        let at = |last: &'static str| ["organizations".to_owned(), key.clone(), last.to_owned()];
+        let mut fault = |last: &'static str, value: Option<String>, problem: String| {
+            let steps = at(last);
+            let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+            self.fault(&steps, value, problem);
+        };
+
+        let duration = organization.session_duration;
+        let longest = if organization.chain_roles { 3600 } else { 43_200 };
+        if !(900..=longest).contains(&duration.0.as_secs()) {
+            let why = if organization.chain_roles { " (a chained session lasts an hour at most)" } else { "" };
+            let longest = TimeSpan::seconds(longest);
+            fault("session_duration", Some(quoted(duration)), format!("expected 15m to {longest}{why}"));
+        }
+        if organization.chain_roles && organization.reader_role_arn.is_none() {
+            let problem = "there is no role to chain from; set `reader_role_arn`, or leave this out";
+            fault("chain_roles", Some("true".into()), problem.into());
+        }
+        if let RegionSelection::List(regions) = &organization.regions {
+            if regions.is_empty() {
+                fault("regions", Some("[]".into()), "expected \"all-enabled\" or at least one region".into());
+            }
+            for region in regions.iter().filter(|region| !looks_like_a_region(region)) {
+                fault("regions", Some(quoted(region)), "not a region's code; expected one like \"eu-west-1\"".into());
+            }
+        }
+        if organization.external_id.is_some() && organization.external_id_file.is_some() {
+            fault("external_id_file", None, "both `external_id` and `external_id_file` are set; keep one".into());
+        } else if let Some(file) = &organization.external_id_file {
+            let shown_file = Some(quoted(file.display()));
+            match std::fs::read_to_string(file) {
+                Err(error) => fault("external_id_file", shown_file, format!("the file cannot be read: {error}")),
+                Ok(text) => match check_format("external-id", text.trim_end()) {
+                    Err(problem) => fault("external_id_file", shown_file, format!("the file holds {problem}")),
+                    Ok(()) => organization.external_id = Some(Secret::new(text.trim_end().to_owned())),
+                },
+            }
+        }
+        if let Some(schedule) = &organization.schedule {
+            self.schedule(&["organizations", &key, "schedule"], schedule);
+        }
+    }
+
+    fn schedule(&mut self, path: &[&str], schedule: &Schedule) {
+        if let Err(error) = crate::model::CronLine::parse(&schedule.cron) {
+            let problem = format!("{error}; expected five or six fields, such as \"17 * * * *\" for every hour");
+            self.fault(&[path, &["cron"]].concat(), Some(quoted(&schedule.cron)), problem);
+        }
+        if schedule.time_zone.parse::<chrono_tz::Tz>().is_err() {
+            let problem = "not an IANA time zone; expected one such as \"Europe/Berlin\" or \"UTC\"";
+            self.fault(&[path, &["time_zone"]].concat(), Some(quoted(&schedule.time_zone)), problem);
+        }
+    }
+
+    fn store(&mut self, url: &str) {
+        let problem = match url.split_once(':') {
+            Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() => return,
+            Some(("sqlite", _)) => "no file is named; expected one such as \"sqlite://trustwatch.db\"".to_owned(),
+            Some(("postgres" | "postgresql", _)) => {
+                "Postgres is not supported by this version; expected \"sqlite://FILE\"".to_owned()
+            }
+            _ => "a store of unknown kind; expected \"sqlite://FILE\"".to_owned(),
+        };
+        self.fault(&["store", "url"], Some(quoted(without_password(url))), problem);
+    }
+}
+
+/// The URL without a password that may be in it.
+fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            let _ = parsed.set_password(Some("redacted"));
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
+    }
+}
+
+fn looks_like_a_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let (Some(last), true) = (parts.last(), parts.len() >= 3) else { return false };
+    let words = &parts[..parts.len() - 1];
+    words.iter().all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+        && !last.is_empty()
+        && last.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn quoted(value: impl std::fmt::Display) -> String {
+    format!("\"{value}\"")
+}

@@ -1,0 +1,175 @@
+//! *audit*: one account, all its regions.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing::{Instrument, info_span};
+
+use super::{Limits, Sessions};
+use crate::aws::{Aws, AwsError, Operation, OptStatus, Session};
+use crate::clock::Clock;
+use crate::config::{Organization, RegionSelection};
+use crate::model::{Account, AccountState, Failure, Partition, Region, RegionFact};
+use crate::store::{Store, StoreError};
+
+/// What was seen of one account.
+#[derive(Debug)]
+pub struct Audit {
+    /// The account.
+    pub account: Account,
+    /// When the visit began.
+    pub started_at: DateTime<Utc>,
+    /// When the last answer came in.
+    pub finished_at: DateTime<Utc>,
+    /// What was seen.
+    pub facts: Facts,
+}
+
+/// What was seen of one account.
+#[derive(Debug)]
+pub enum Facts {
+    /// It was entered. Each region once, whether it was asked or is left out.
+    Entered(Vec<(Region, Seen)>),
+    /// It could not be entered.
+    Unreachable(Failure),
+    /// It was not tried: it is not active, or the configuration leaves it out.
+    NotTried,
+    /// The scan ended first.
+    NotReached,
+}
+
+/// What was seen of one region.
+#[derive(Debug)]
+pub enum Seen {
+    /// A fact.
+    Fact(RegionFact),
+    /// The configuration leaves it out, so nobody asked.
+    LeftOut,
+}
+
+/// Audits accounts of one scan.
+pub struct Auditor<'a> {
+    pub aws: &'a Aws,
+    pub limits: &'a Limits,
+    pub sessions: &'a Sessions<'a>,
+    pub organization: &'a Organization,
+    pub store: &'a dyn Store,
+    pub clock: &'a dyn Clock,
+    pub scan: crate::model::ScanId,
+    pub visit_deadline: Duration,
+}
+
+impl Auditor<'_> {
+    /// Visits one account. What fails is a fact; only the store can end it.
+    ///
+    /// An owner of the organization's analyzers is read even where it, or a region, is left out: the verdict on the others
+    /// needs it.
+    ///
+    /// # Errors
+    /// Where the regions last seen have to be read from the store and cannot be.
+    pub async fn visit(&self, account: Account, is_owner: bool) -> Result<Audit, StoreError> {
+        let span = info_span!("scan.account", account.id = %account.id);
+        async {
+            let started_at = self.clock.now();
+            let is_left_out = self.organization.excludes(&account) && !is_owner;
+            let facts = if account.state != AccountState::Active || is_left_out {
+                Facts::NotTried
+            } else {
+                self.enter(&account, is_owner).await?
+            };
+            Ok(Audit { account, started_at, finished_at: self.clock.now(), facts })
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn enter(&self, account: &Account, is_owner: bool) -> Result<Facts, StoreError> {
+        let deadline = Instant::now() + self.visit_deadline;
+        let session = match self.sessions.member(account.id, deadline).await {
+            Ok(session) => session,
+            Err(error) => return Ok(Facts::Unreachable(error.into_failure())),
+        };
+        let list = |token| self.aws.list_regions(&session, token);
+        let listing = self.limits.all_pages(Operation::ListRegions, deadline, list).await;
+        let mut regions: Vec<(Region, OptStatus)> = match listing {
+            Ok(listing) => {
+                let named = listing.into_iter().map(|listing| (listing.region, listing.opt_status));
+                match &self.organization.regions {
+                    RegionSelection::AllEnabled => named.collect(),
+                    RegionSelection::List(wanted) => {
+                        let named: Vec<_> = named.collect();
+                        let status = |code: &String| {
+                            let status = named.iter().find(|(region, _)| region.as_str() == code);
+                            // A region that AWS does not name to the account is asked all the same.
+                            (Region::new(code), status.map_or(OptStatus::Enabled, |(_, status)| *status))
+                        };
+                        wanted.iter().map(status).collect()
+                    }
+                }
+            }
+            // The account does not say which regions it has: those that are configured or enabled by default are asked,
+            // and those last seen, so that none disappears.
+            Err(_) => {
+                let mut regions = fallback_regions(self.organization, &self.sessions.partition());
+                if self.organization.regions == RegionSelection::AllEnabled {
+                    regions.extend(self.store.known_regions(self.scan, account.id).await?);
+                }
+                regions.into_iter().map(|region| (region, OptStatus::Enabled)).collect()
+            }
+        };
+        regions.sort_by(|(a, _), (b, _)| a.cmp(b));
+        regions.dedup_by(|(a, _), (b, _)| a == b);
+        // Accounts begin at different regions, so that no region's host is asked by all at once.
+        if let Some(start) = account.id.as_str().bytes().map(usize::from).sum::<usize>().checked_rem(regions.len()) {
+            regions.rotate_left(start);
+        }
+        let audits = regions.into_iter().map(|(region, opt_status)| {
+            let session = &session;
+            async move {
+                let left_out = self.organization.excludes_region(account, &region) && !is_owner;
+                let seen = match opt_status {
+                    OptStatus::Disabled => Seen::Fact(RegionFact::NotOptedIn),
+                    _ if !region.has_access_analyzer() => Seen::Fact(RegionFact::NotSupported),
+                    _ if left_out => Seen::LeftOut,
+                    opt_status => Seen::Fact(self.audit_region(session, &region, opt_status, deadline).await),
+                };
+                (region, seen)
+            }
+        });
+        Ok(Facts::Entered(join_all(audits).await))
+    }
+
+    async fn audit_region(
+        &self,
+        session: &Session,
+        region: &Region,
+        opt_status: OptStatus,
+        deadline: Instant,
+    ) -> RegionFact {
+        let list = |token| self.aws.list_analyzers(session, region, token);
+        match self.limits.all_pages(Operation::ListAnalyzers, deadline, list).await {
+            Ok(analyzers) => RegionFact::Listed(analyzers),
+            Err(error) => failed_region(error, opt_status),
+        }
+    }
+}
+
+/// The opt-in status is believed over the error's code: only where it is changing does a refusal of the credentials mean
+/// that the account is not in the region.
+fn failed_region(error: AwsError, opt_status: OptStatus) -> RegionFact {
+    if opt_status == OptStatus::Changing && error.is_unrecognized_client() {
+        RegionFact::NotOptedIn
+    } else {
+        RegionFact::Failed(error.into_failure())
+    }
+}
+
+/// The regions of an account that says nothing of its own: the configured ones, or the partition's default-enabled ones.
+pub fn fallback_regions(organization: &Organization, partition: &Partition) -> Vec<Region> {
+    match &organization.regions {
+        RegionSelection::List(codes) => codes.iter().map(|code| Region::new(code)).collect(),
+        RegionSelection::AllEnabled => partition.default_regions(),
+    }
+}

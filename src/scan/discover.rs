@@ -1,0 +1,205 @@
+//! *discover*: which organization, who may own its analyzers, and every account, page by page.
+
+use std::collections::{BTreeMap, HashSet};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::limits::endless;
+use super::{Limits, Sessions};
+use crate::aws::{Aws, AwsError, Operation, Session};
+use crate::config::Organization;
+use crate::model::{Account, AccountId, AccountState, ErrorKind};
+
+/// What a scan knows of its organization before it lists the accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// `o-…`, or `account:<id>` for a standalone account.
+    pub organization_id: String,
+    /// The management account; `None` for a standalone account.
+    pub management: Option<AccountId>,
+    /// The accounts that may own the organization's analyzers.
+    pub owners: Vec<AccountId>,
+    /// Whether `owners` is the whole list.
+    pub owners_known: bool,
+}
+
+/// The organization cannot be read, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DiscoverError(pub String);
+
+/// Turns a failure of a call into advice.
+pub fn advise(error: &AwsError, what: &str, reader: Option<AccountId>, management: Option<AccountId>) -> DiscoverError {
+    let advice = match error.kind {
+        ErrorKind::Credentials => {
+            "check the credentials: AWS_PROFILE, AWS_ACCESS_KEY_ID, the instance's or the pod's role; `trustwatch doctor` \
+             shows who you are"
+                .to_owned()
+        }
+        ErrorKind::RoleNotAssumable => {
+            "check `reader_role_arn`, its trust policy, and that the caller may sts:AssumeRole it".to_owned()
+        }
+        ErrorKind::AccessDenied | ErrorKind::ScpDenied => {
+            let reader = reader.map_or_else(|| "the caller".to_owned(), |account| format!("account {account}"));
+            let management = management.map_or_else(String::new, |account| format!(" ({account})"));
+            format!(
+                "{reader} may not read the organization: use credentials of the management account{management} or of a \
+                 delegated administrator, or set `reader_role_arn` to a role there; `trustwatch policy` prints what it \
+                 needs"
+            )
+        }
+        ErrorKind::Network | ErrorKind::Timeout => {
+            "check the network: DNS, HTTPS_PROXY, VPC endpoints, AWS_ENDPOINT_URL".to_owned()
+        }
+        _ => "this is AWS's answer; try again, and see the log for what came before".to_owned(),
+    };
+    DiscoverError(format!("{what}: {error}; {advice}"))
+}
+
+/// Reads the organization and the owners of its analyzers.
+///
+/// # Errors
+/// Where AWS does not say which organization this is.
+pub async fn organization(
+    aws: &Aws,
+    limits: &Limits,
+    sessions: &Sessions<'_>,
+    deadline: Instant,
+) -> Result<Discovered, DiscoverError> {
+    let reader_account = sessions.reader_account();
+    let failed = |error: AwsError| advise(&error, "reading the organization", Some(reader_account), None);
+    let reader = sessions.reader(deadline).await.map_err(failed)?;
+    let describe = || aws.describe_organization(&reader);
+    let described = limits.call(Operation::DescribeOrganization, deadline, describe).await.map_err(failed)?;
+    let Some(described) = described else {
+        warn!(account.id = %reader_account, "the account belongs to no organization: it alone is audited");
+        return Ok(Discovered {
+            organization_id: format!("account:{reader_account}"),
+            management: None,
+            owners: Vec::new(),
+            owners_known: true,
+        });
+    };
+    let list = |token| aws.list_delegated_administrators(&reader, token);
+    let delegated = limits.all_pages(Operation::ListDelegatedAdministrators, deadline, list).await;
+    let owners_known = delegated.is_ok();
+    let delegated = delegated.unwrap_or_else(|error| {
+        warn!(error.kind = %error.kind, %error, "the delegated administrators cannot be listed: the organization's analyzers may be out of sight");
+        Vec::new()
+    });
+    let mut owners = vec![described.management];
+    owners.extend(delegated.into_iter().filter(|id| *id != described.management));
+    Ok(Discovered { organization_id: described.id, management: Some(described.management), owners, owners_known })
+}
+
+/// Lists accounts into a channel: the owners of analyzers first, because the verdict on the others needs them.
+pub struct Lister<'a> {
+    pub aws: &'a Aws,
+    pub limits: &'a Limits,
+    pub sessions: &'a Sessions<'a>,
+    pub organization: &'a Organization,
+    pub discovered: &'a Discovered,
+    pub deadline: Instant,
+}
+
+impl Lister<'_> {
+    /// Sends every account once. Ends early where nobody listens any more.
+    ///
+    /// # Errors
+    /// Where the list cannot be read to its end.
+    pub async fn run(&self, accounts: &mpsc::Sender<Account>) -> Result<(), DiscoverError> {
+        let Some(management) = self.discovered.management else {
+            let id = self.sessions.reader_account();
+            let name = "standalone".to_owned();
+            let state = AccountState::Active;
+            let _ = accounts.send(Account { id, name, state, ou_path: None, tags: BTreeMap::new() }).await;
+            return Ok(());
+        };
+        let reader_account = self.sessions.reader_account();
+        let failed = |error: AwsError| advise(&error, "listing the accounts", Some(reader_account), Some(management));
+        let mut sent = HashSet::new();
+        let mut ou_paths = None;
+        for owner in &self.discovered.owners {
+            let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
+            let describe = || self.aws.describe_account(&reader, *owner);
+            match self.limits.call(Operation::DescribeAccount, self.deadline, describe).await {
+                // It will come with the list.
+                Err(error) => warn!(account.id = %owner, error.kind = %error.kind, %error, "cannot be described"),
+                Ok(account) => {
+                    sent.insert(account.id);
+                    let account = self.complete(account, &reader, &mut ou_paths).await.map_err(failed)?;
+                    if accounts.send(account).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let mut next_token: Option<String> = None;
+        loop {
+            let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
+            let list = || self.aws.list_accounts(&reader, next_token.clone());
+            let page = self.limits.call(Operation::ListAccounts, self.deadline, list).await.map_err(failed)?;
+            for account in page.items {
+                if !sent.insert(account.id) {
+                    continue;
+                }
+                let account = self.complete(account, &reader, &mut ou_paths).await.map_err(failed)?;
+                if accounts.send(account).await.is_err() {
+                    return Ok(());
+                }
+            }
+            match page.next_token {
+                None => return Ok(()),
+                same if same == next_token => return Err(failed(endless(Operation::ListAccounts))),
+                next => next_token = next,
+            }
+        }
+    }
+
+    /// Adds what the listing lacks: the OU path where AWS leaves `Paths` out, and tags where they are selected by.
+    async fn complete(
+        &self,
+        mut account: Account,
+        reader: &Session,
+        ou_paths: &mut Option<BTreeMap<AccountId, String>>,
+    ) -> Result<Account, AwsError> {
+        if account.ou_path.is_none() {
+            if ou_paths.is_none() {
+                *ou_paths = Some(self.walk(reader).await?);
+            }
+            account.ou_path = ou_paths.as_ref().and_then(|paths| paths.get(&account.id).cloned());
+        }
+        if self.organization.selects_by_tag() {
+            let list = |token| self.aws.list_tags(reader, account.id, token);
+            match self.limits.all_pages(Operation::ListTagsForResource, self.deadline, list).await {
+                Ok(tags) => account.tags = tags.into_iter().collect(),
+                // An account that cannot be shown to be left out is audited.
+                Err(error) => {
+                    warn!(account.id = %account.id, error.kind = %error.kind, %error, "its tags cannot be read")
+                }
+            }
+        }
+        Ok(account)
+    }
+
+    /// Walks the tree of OUs, for the path of every account.
+    async fn walk(&self, reader: &Session) -> Result<BTreeMap<AccountId, String>, AwsError> {
+        let (aws, limits, deadline) = (self.aws, self.limits, self.deadline);
+        let roots = limits.all_pages(Operation::ListRoots, deadline, |token| aws.list_roots(reader, token)).await?;
+        let id = &self.discovered.organization_id;
+        let mut to_visit: Vec<(String, String)> =
+            roots.into_iter().map(|root| (format!("{id}/{}", root.id), root.id)).collect();
+        let mut paths = BTreeMap::new();
+        while let Some((path, parent)) = to_visit.pop() {
+            let list = |token| aws.list_accounts_of(reader, &parent, token);
+            let accounts = limits.all_pages(Operation::ListAccountsForParent, deadline, list).await?;
+            paths.extend(accounts.into_iter().map(|account| (account, path.clone())));
+            let list = |token| aws.list_ous(reader, &parent, token);
+            let ous = limits.all_pages(Operation::ListOrganizationalUnitsForParent, deadline, list).await?;
+            to_visit.extend(ous.into_iter().map(|ou| (format!("{path}/{}", ou.id), ou.id)));
+        }
+        Ok(paths)
+    }
+}

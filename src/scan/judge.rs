@@ -1,0 +1,102 @@
+//! *evaluate*: from what was seen of an account to a visit that can be stored. Pure but for its inputs.
+
+use std::collections::BTreeMap;
+
+use super::account::{Audit, Facts, Seen};
+use crate::config::Organization;
+use crate::evaluate::{OrganizationView, judge};
+use crate::model::{
+    AccountState, Coverage, ErrorKind, Failure, Reason, Region, RegionCoverage, RegionFact, Visit, VisitOutcome,
+};
+
+/// Judges an account. `known` are the regions that it has rows for if it was not entered.
+pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView, known: &[Region]) -> Visit {
+    let Audit { account, started_at, finished_at, facts } = audit;
+    let everywhere = |reason: Reason| -> Vec<RegionCoverage> {
+        known.iter().map(|region| RegionCoverage { region: region.clone(), coverage: Coverage::bare(reason) }).collect()
+    };
+    let mut visit = Visit {
+        outcome: VisitOutcome::Audited,
+        failure: None,
+        started_at,
+        finished_at,
+        coverage: Vec::new(),
+        regions_read: Vec::new(),
+        analyzers: Vec::new(),
+        account,
+    };
+    let is_excluded = organization.excludes(&visit.account);
+    match facts {
+        Facts::NotReached => {
+            visit.outcome = VisitOutcome::Pending;
+            visit.coverage = everywhere(Reason::NotReached);
+        }
+        _ if visit.account.state != AccountState::Active => {
+            visit.outcome = VisitOutcome::NotActive;
+            visit.coverage = everywhere(Reason::AccountNotActive);
+        }
+        Facts::Entered(regions) => {
+            judge_regions(&mut visit, regions, organization, view);
+            if is_excluded {
+                // It was read for the others' sake.
+                visit.outcome = VisitOutcome::Excluded;
+                visit.failure = None;
+                visit.coverage.iter_mut().for_each(|row| row.coverage = Coverage::bare(Reason::Excluded));
+            }
+        }
+        Facts::Unreachable(failure) if !is_excluded => {
+            visit.outcome = VisitOutcome::Unreachable;
+            visit.coverage = everywhere(failure.kind.reason());
+            visit.failure = Some(failure);
+        }
+        Facts::NotTried | Facts::Unreachable(_) => {
+            visit.outcome = VisitOutcome::Excluded;
+            visit.coverage = everywhere(Reason::Excluded);
+        }
+    }
+    visit
+}
+
+fn judge_regions(
+    visit: &mut Visit,
+    regions: Vec<(Region, Seen)>,
+    organization: &Organization,
+    view: &OrganizationView,
+) {
+    let account = visit.account.id;
+    let mut failures: BTreeMap<ErrorKind, (usize, Failure)> = BTreeMap::new();
+    let mut read = 0;
+    for (region, seen) in regions {
+        // The first of the reasons for "not applicable" wins, and "excluded" is the last.
+        let coverage = match &seen {
+            Seen::Fact(fact) if is_not_applicable(fact) || !organization.excludes_region(&visit.account, &region) => {
+                judge(account, &region, fact, organization.requirement, view)
+            }
+            Seen::Fact(_) | Seen::LeftOut => Coverage::bare(Reason::Excluded),
+        };
+        match seen {
+            Seen::Fact(RegionFact::Listed(analyzers)) => {
+                read += 1;
+                // An owner that could be asked speaks for itself; what others list of it is older.
+                let speaks = |owner| owner == account || (view.is_owner(owner) && view.is_blind_in(&region));
+                visit.analyzers.extend(analyzers.into_iter().filter(|analyzer| speaks(analyzer.location.owner)));
+                visit.regions_read.push(region.clone());
+            }
+            Seen::Fact(RegionFact::Failed(failure)) => {
+                failures.entry(failure.kind).or_insert((0, failure)).0 += 1;
+            }
+            Seen::Fact(_) | Seen::LeftOut => {}
+        }
+        visit.coverage.push(RegionCoverage { region, coverage });
+    }
+    if read == 0
+        && let Some((_, failure)) = failures.into_values().max_by_key(|(count, _)| *count)
+    {
+        visit.outcome = VisitOutcome::Unreachable;
+        visit.failure = Some(failure);
+    }
+}
+
+fn is_not_applicable(fact: &RegionFact) -> bool {
+    matches!(fact, RegionFact::NotOptedIn | RegionFact::NotSupported)
+}

@@ -1,0 +1,144 @@
+//! The engine of a scan: `discover → assume → audit → evaluate → store`.
+//!
+//! Accounts stream in page by page and are audited many at once; only their evaluation waits for the owners of the
+//! organization's analyzers. One account, one region or one page that fails is a row with its reason. Only "the accounts
+//! cannot be listed or believed", "no account could be entered" and "the store is gone" end a scan early.
+
+mod account;
+mod discover;
+mod judge;
+mod limits;
+mod pipeline;
+mod progress;
+mod sessions;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::aws::Aws;
+use crate::clock::Clock;
+use crate::config::{self, Organization};
+use crate::model::{ScanEnd, ScanId, ScanState, Trigger};
+use crate::store::{NewScan, Store, StoreError};
+
+pub use account::fallback_regions;
+pub use discover::{DiscoverError, Discovered, advise, organization};
+pub use limits::{CallCount, Limits};
+pub use progress::{Progress, Snapshot};
+pub use sessions::Sessions;
+
+/// What a scan works with.
+#[derive(Clone)]
+pub struct Engine {
+    /// AWS, as the caller of this organization.
+    pub aws: Arc<Aws>,
+    /// The organization.
+    pub organization: Organization,
+    /// How much at once, and how long.
+    pub limits: config::Limits,
+    /// Where results go.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The name of this process in `account_visits`.
+    pub worker: String,
+}
+
+/// Why and for when a scan is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// What started it.
+    pub trigger: Trigger,
+    /// The instant of the schedule that it answers.
+    pub scheduled_for: Option<DateTime<Utc>>,
+}
+
+/// What came of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its number.
+    pub scan_id: ScanId,
+    /// How it ended.
+    pub state: ScanState,
+    /// Why it is not completed.
+    pub error: Option<String>,
+    /// What was called.
+    pub calls: Vec<CallCount>,
+}
+
+impl Engine {
+    /// Scans the organization once. `stop` ends the scan early: what is not recorded by then is `not_reached`.
+    ///
+    /// # Errors
+    /// Only where the store fails; every other failure is in the [`Outcome`].
+    pub async fn scan(
+        &self,
+        request: Request,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<Outcome, StoreError> {
+        let scan_id = self
+            .store
+            .begin_scan(&NewScan {
+                organization_name: self.organization.name.clone(),
+                trigger: request.trigger,
+                scheduled_for: request.scheduled_for,
+                started_at: self.clock.now(),
+                requirement: self.organization.requirement,
+                configuration_hash: configuration_hash(&self.organization),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            })
+            .await?;
+        info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "scan begins");
+        let limits = Arc::new(Limits::new(&self.limits));
+        let end = self.run(scan_id, &limits, progress, stop).await?;
+        self.store.finish_scan(scan_id, &end, self.clock.now()).await?;
+        match (end.state, &end.error) {
+            (ScanState::Failed, Some(problem)) => error!(scan.id = scan_id, "scan failed: {problem}"),
+            (state, Some(problem)) => warn!(scan.id = scan_id, state = %state, "scan ended: {problem}"),
+            (state, None) => info!(scan.id = scan_id, state = %state, "scan ended"),
+        }
+        Ok(Outcome { scan_id, state: end.state, error: end.error, calls: limits.counts() })
+    }
+
+    async fn run(
+        &self,
+        scan_id: ScanId,
+        limits: &Arc<Limits>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<ScanEnd, StoreError> {
+        let failed = |error: String| ScanEnd { state: ScanState::Failed, error: Some(error), list_complete: false };
+        let interrupted = || failed("interrupted before the accounts were listed".into());
+        // The organization itself gets as long as one visit.
+        let deadline = Instant::now() + self.limits.visit_deadline.0;
+        let begin = async {
+            let sessions = Sessions::begin(&self.aws, limits, &self.organization, deadline).await;
+            let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
+            let discovered = organization(&self.aws, limits, &sessions, deadline).await?;
+            Ok::<_, DiscoverError>((sessions, discovered))
+        };
+        let begun = tokio::select! {
+            begun = begin => begun,
+            () = stop.cancelled() => return Ok(interrupted()),
+        };
+        let (sessions, discovered) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Ok(failed(error.to_string())),
+        };
+        self.store.identify_organization(scan_id, &discovered.organization_id).await?;
+        pipeline::run(self, scan_id, limits, &sessions, &discovered, &progress, &stop).await
+    }
+}
+
+/// A hash of everything in the configuration that can change a verdict.
+fn configuration_hash(organization: &Organization) -> String {
+    let Organization { regions, requirement, include, exclude, exclude_regions, .. } = organization;
+    let text = serde_json::json!([regions, requirement, include, exclude, exclude_regions]).to_string();
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,302 @@
+//! The flow of one scan's accounts: from the list, through audits, to the store.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::OnceLock;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::account::{Audit, Auditor, Facts, Seen, fallback_regions};
+use super::discover::{DiscoverError, Discovered, Lister};
+use super::{Engine, Limits, Progress, Sessions, judge};
+use crate::evaluate::OrganizationView;
+use crate::model::{Account, AccountId, Failure, Region, RegionFact, ScanEnd, ScanId, ScanState, VisitOutcome};
+use crate::store::StoreError;
+
+/// Accounts listed ahead of those that are audited.
+const LISTED_AHEAD: usize = 64;
+
+/// Why a scan ends before its list does.
+enum Stop {
+    Interrupted,
+    Deadline,
+}
+
+/// Audits that wait for the store before no more accounts are entered: the store holds the scan back, not the memory.
+const READY_AHEAD: usize = 256;
+
+/// Judges audits and stores them, one after the other.
+struct Recorder<'a> {
+    engine: &'a Engine,
+    scan_id: ScanId,
+    sessions: &'a Sessions<'a>,
+    /// Set once every owner of the organization's analyzers was read, or could not be.
+    view: OnceLock<OrganizationView>,
+}
+
+/// What became of an audit in the store.
+struct Recorded {
+    account: AccountId,
+    outcome: VisitOutcome,
+    failure: Option<Failure>,
+}
+
+impl Recorder<'_> {
+    async fn record(&self, audit: Audit) -> Result<Recorded, StoreError> {
+        let account = audit.account.id;
+        let view = self.view.get_or_init(OrganizationView::default);
+        let (known, blind) = match &audit.facts {
+            Facts::Entered(regions) => {
+                let listed = regions.iter().filter(|(_, seen)| matches!(seen, Seen::Fact(RegionFact::Listed(_))));
+                let blind = listed.map(|(region, _)| region.clone()).filter(|region| view.is_blind_in(region));
+                (Vec::new(), blind.collect())
+            }
+            Facts::Unreachable(_) | Facts::NotTried | Facts::NotReached => (self.rows_of(account).await?, Vec::new()),
+        };
+        let visit = judge::visit(audit, &self.engine.organization, view, &known);
+        self.engine.store.record_visit(self.scan_id, &visit, &blind, &self.engine.worker).await?;
+        Ok(Recorded { account, outcome: visit.outcome, failure: visit.failure })
+    }
+
+    /// The regions that an account has rows for though it was not entered: those last seen, or else the configured or
+    /// default-enabled ones.
+    async fn rows_of(&self, account: AccountId) -> Result<Vec<Region>, StoreError> {
+        let known = self.engine.store.known_regions(self.scan_id, account).await?;
+        if known.is_empty() {
+            Ok(fallback_regions(&self.engine.organization, &self.sessions.partition()))
+        } else {
+            Ok(known)
+        }
+    }
+}
+
+/// What is under way in one scan.
+struct Flow<'a> {
+    engine: &'a Engine,
+    scan_id: ScanId,
+    progress: &'a Progress,
+    /// What the owners said so far.
+    view: OrganizationView,
+    /// Owners whose audit is not in yet.
+    owners_missing: BTreeSet<AccountId>,
+    /// Audits that wait for the owners, or for the store.
+    waiting: VecDeque<Audit>,
+    /// Accounts that were listed and are not recorded.
+    unrecorded: BTreeMap<AccountId, Account>,
+    listed: BTreeSet<AccountId>,
+    audited: u64,
+    unreachable: u64,
+    example: Option<String>,
+}
+
+/// Runs the stages of one scan side by side.
+pub async fn run(
+    engine: &Engine,
+    scan_id: ScanId,
+    limits: &Limits,
+    sessions: &Sessions<'_>,
+    discovered: &Discovered,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<ScanEnd, StoreError> {
+    let known = engine.store.known_accounts(scan_id).await?;
+    let deadline = Instant::now() + engine.limits.scan_deadline.0;
+    let auditor = Auditor {
+        aws: &engine.aws,
+        limits,
+        sessions,
+        organization: &engine.organization,
+        store: engine.store.as_ref(),
+        clock: engine.clock.as_ref(),
+        scan: scan_id,
+        visit_deadline: engine.limits.visit_deadline.0,
+    };
+    let lister =
+        Lister { aws: &engine.aws, limits, sessions, organization: &engine.organization, discovered, deadline };
+    let recorder = Recorder { engine, scan_id, sessions, view: OnceLock::new() };
+    let mut flow = Flow {
+        engine,
+        scan_id,
+        progress,
+        view: OrganizationView::new(discovered.owners.iter().copied(), discovered.owners_known),
+        owners_missing: discovered.owners.iter().copied().collect(),
+        waiting: VecDeque::new(),
+        unrecorded: BTreeMap::new(),
+        listed: BTreeSet::new(),
+        audited: 0,
+        unreachable: 0,
+        example: None,
+    };
+
+    let (sender, mut accounts) = mpsc::channel(LISTED_AHEAD);
+    let listing = async {
+        let result = lister.run(&sender).await;
+        drop(sender);
+        result
+    };
+    tokio::pin!(listing);
+    let mut list_result: Option<Result<(), DiscoverError>> = None;
+    let mut audits = FuturesUnordered::new();
+    // At most one: an engine with one writer gains nothing by more, and one that has several comes in batches.
+    let mut recordings = FuturesUnordered::new();
+    let mut channel_open = true;
+    let stopped = loop {
+        let owners_in = flow.owners_missing.is_empty();
+        if owners_in {
+            recorder.view.get_or_init(|| std::mem::take(&mut flow.view));
+            if recordings.is_empty() {
+                recordings.extend(flow.waiting.pop_front().map(|audit| recorder.record(audit)));
+            }
+        }
+        let may_enter = channel_open
+            && audits.len() < engine.limits.accounts_in_flight as usize
+            && (!owners_in || flow.waiting.len() < READY_AHEAD);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break Some(Stop::Interrupted),
+            () = tokio::time::sleep_until(deadline) => break Some(Stop::Deadline),
+            Some(recorded) = recordings.next(), if !recordings.is_empty() => flow.recorded(recorded?),
+            Some(audit) = audits.next(), if !audits.is_empty() => flow.take(audit?),
+            account = accounts.recv(), if may_enter => match account {
+                None => channel_open = false,
+                Some(account) => {
+                    flow.list(&account);
+                    let is_owner = discovered.owners.contains(&account.id);
+                    audits.push(auditor.visit(account, is_owner));
+                }
+            },
+            result = &mut listing, if list_result.is_none() => {
+                list_result = Some(result);
+                progress.listing_done();
+            }
+            else => break None,
+        }
+    };
+    drop(audits);
+    // What the list had sent when the scan was stopped was listed, if not reached.
+    while let Ok(account) = accounts.try_recv() {
+        flow.list(&account);
+    }
+    // Owners that never came stay unread, and what hangs on them is unknown.
+    recorder.view.get_or_init(|| std::mem::take(&mut flow.view));
+    while let Some(recorded) = recordings.next().await {
+        flow.recorded(recorded?);
+    }
+    let now = engine.clock.now();
+    let seen: BTreeSet<AccountId> = flow.waiting.iter().map(|audit| audit.account.id).collect();
+    let not_reached: Vec<Account> =
+        flow.unrecorded.values().filter(|account| !seen.contains(&account.id)).cloned().collect();
+    let left = std::mem::take(&mut flow.waiting).into_iter().chain(not_reached.into_iter().map(|account| Audit {
+        account,
+        started_at: now,
+        finished_at: now,
+        facts: Facts::NotReached,
+    }));
+    for audit in left {
+        flow.recorded(recorder.record(audit).await?);
+    }
+    Ok(flow.end(stopped, list_result, &known))
+}
+
+impl Flow<'_> {
+    fn list(&mut self, account: &Account) {
+        self.listed.insert(account.id);
+        self.unrecorded.insert(account.id, account.clone());
+        self.progress.account_listed();
+    }
+
+    /// Takes in one audit; an owner's adds to the view that all others wait for.
+    fn take(&mut self, audit: Audit) {
+        let id = audit.account.id;
+        if self.owners_missing.remove(&id)
+            && let Facts::Entered(regions) = &audit.facts
+        {
+            for (region, seen) in regions {
+                if let Seen::Fact(fact) = seen {
+                    self.view.note(id, region, fact);
+                }
+            }
+        }
+        self.waiting.push_back(audit);
+    }
+
+    fn recorded(&mut self, recorded: Recorded) {
+        let Recorded { account, outcome, failure } = recorded;
+        self.unrecorded.remove(&account);
+        let unreachable = outcome == VisitOutcome::Unreachable;
+        self.progress.visit_recorded(unreachable);
+        self.audited += u64::from(outcome == VisitOutcome::Audited);
+        self.unreachable += u64::from(unreachable);
+        if let (true, Some(failure)) = (unreachable, failure) {
+            info!(scan.id = self.scan_id, account.id = %account, error.kind = %failure.kind, "unreachable: {}", failure.message);
+            self.example.get_or_insert_with(|| format!("{account}: {}", failure.message));
+        }
+    }
+
+    /// Says how the scan ended.
+    fn end(
+        self,
+        stopped: Option<Stop>,
+        list_result: Option<Result<(), DiscoverError>>,
+        known: &[AccountId],
+    ) -> ScanEnd {
+        let end = |state, error, list_complete| ScanEnd { state, error, list_complete };
+        let list_complete = match list_result {
+            Some(Err(error)) => return end(ScanState::Failed, Some(error.to_string()), false),
+            Some(Ok(())) => {
+                if let Some(problem) = self.unbelievable(known) {
+                    return end(ScanState::Failed, Some(problem), false);
+                }
+                true
+            }
+            None => false,
+        };
+        match stopped {
+            Some(Stop::Interrupted) => {
+                let error = "interrupted before every account was visited";
+                end(ScanState::Incomplete, Some(error.into()), list_complete)
+            }
+            Some(Stop::Deadline) => {
+                let deadline = self.engine.limits.scan_deadline;
+                let error = format!("the scan's deadline passed ({deadline}, limits.scan_deadline)");
+                end(ScanState::Incomplete, Some(error), list_complete)
+            }
+            None if self.audited == 0 && self.unreachable > 0 => {
+                let example = self.example.unwrap_or_default();
+                let error = format!(
+                    "no account could be entered ({} tried), for example {example}; check `member_role`, its trust policy \
+                     and the external id with `trustwatch doctor`",
+                    self.unreachable
+                );
+                end(ScanState::Failed, Some(error), list_complete)
+            }
+            None => end(ScanState::Completed, None, list_complete),
+        }
+    }
+
+    /// Why the account list is not believed, if it is not: empty, or much shorter than what is known.
+    fn unbelievable(&self, known: &[AccountId]) -> Option<String> {
+        if self.listed.is_empty() {
+            return Some(
+                "listing the accounts: the list is empty, which is not believed; no account was closed".into(),
+            );
+        }
+        let missing = known.iter().filter(|id| !self.listed.contains(id)).count();
+        let most = self.engine.organization.max_account_loss;
+        #[expect(clippy::cast_precision_loss, reason = "numbers of accounts are far below 2^53")]
+        let share = missing as f64 / known.len().max(1) as f64;
+        (share > most).then(|| {
+            format!(
+                "listing the accounts: {missing} of {} known accounts are missing from the list, more than \
+                 `max_account_loss` ({most}) allows, which is not believed; no account was closed. If they did leave, raise \
+                 `max_account_loss` of organization `{}` for one scan",
+                known.len(),
+                self.engine.organization.name
+            )
+        })
+    }
+}

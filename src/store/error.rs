@@ -1,0 +1,73 @@
+//! What can go wrong with a store.
+
+use std::path::PathBuf;
+
+/// A store that cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is not there.
+    #[error(
+        "there is no database at {0}; run `trustwatch scan` or `trustwatch migrate` first, or name another with --store"
+    )]
+    Missing(PathBuf),
+    /// The file cannot be opened or written.
+    #[error("opening the database {path}: {problem}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system or the engine said.
+        problem: String,
+    },
+    /// Another process writes to it.
+    #[error("another trustwatch process is writing to {0}; SQLite takes one writer: wait for it, or stop it")]
+    InUse(PathBuf),
+    /// The database was made by a newer program.
+    #[error(
+        "the database has schema version {found}, and this trustwatch knows versions up to {known}; use a newer trustwatch, or another database"
+    )]
+    NewerSchema {
+        /// The version of the database.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The database is older than the program, and may not be changed now.
+    #[error("the database has schema version {found}, and this trustwatch needs {known}; run `trustwatch migrate`")]
+    OutdatedSchema {
+        /// The version of the database.
+        found: i64,
+        /// What this program needs.
+        known: i64,
+    },
+    /// A migration failed; nothing of it remains.
+    #[error("migrating the database: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("{doing}: {source}")]
+    Statement {
+        /// What was being done.
+        doing: &'static str,
+        /// What the engine said.
+        source: sqlx::Error,
+    },
+    /// The database holds something that the schema does not allow.
+    #[error("{doing}: the database holds {problem}")]
+    Corrupt {
+        /// What was being done.
+        doing: &'static str,
+        /// What was found.
+        problem: String,
+    },
+}
+
+/// Says what was being done when a statement failed.
+pub(super) trait Doing<T> {
+    /// Adds what was being done.
+    fn doing(self, what: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Statement { doing, source })
+    }
+}

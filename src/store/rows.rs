@@ -1,0 +1,122 @@
+//! What a store answers with.
+
+use serde::Serialize;
+
+use crate::model::{ScanId, ScanState};
+
+/// One value of a query's row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// SQL's null.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Real(f64),
+    /// A text, an instant or a JSON document.
+    Text(String),
+}
+
+/// One scan, added up.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct ScanTotals {
+    /// Its number.
+    pub scan_id: ScanId,
+    /// AWS's id of the organization; `None` where the scan failed before it was known.
+    pub organization_id: Option<String>,
+    /// The configuration's name of it.
+    pub organization_name: String,
+    /// How it ended.
+    #[sqlx(try_from = "String")]
+    pub state: State,
+    /// When it began.
+    pub started_at: String,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// How long it took.
+    pub duration_seconds: Option<f64>,
+    /// Accounts with a visit.
+    pub accounts: Option<i64>,
+    /// Of these, audited.
+    pub accounts_audited: Option<i64>,
+    /// Of these, unreachable.
+    pub accounts_unreachable: Option<i64>,
+    /// Of these, not active.
+    pub accounts_not_active: Option<i64>,
+    /// Of these, excluded.
+    pub accounts_excluded: Option<i64>,
+    /// Rows.
+    pub account_regions: Option<i64>,
+    /// Of these, covered.
+    pub covered: Option<i64>,
+    /// Of these, not covered.
+    pub not_covered: Option<i64>,
+    /// Of these, not applicable.
+    pub not_applicable: Option<i64>,
+    /// Of these, unknown.
+    pub unknown: Option<i64>,
+    /// covered / (covered + not covered)
+    pub coverage_ratio: Option<f64>,
+    /// The same, each unknown counted by its last known answer.
+    pub coverage_ratio_last_known: Option<f64>,
+    /// (covered + not covered) / (covered + not covered + unknown)
+    pub measured_ratio: Option<f64>,
+    /// What satisfies the rule.
+    pub requirement: String,
+    /// Why it is not completed.
+    pub error: Option<String>,
+}
+
+/// A scan's state, as a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct State(pub ScanState);
+
+impl TryFrom<String> for State {
+    type Error = crate::model::UnknownWord;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        word.parse().map(Self)
+    }
+}
+
+/// One region of a scan, counted.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct RegionCounts {
+    /// The region.
+    pub region: String,
+    /// Accounts covered in it.
+    pub covered: i64,
+    /// Accounts not covered in it.
+    pub not_covered: i64,
+    /// Accounts in which there is nothing to cover.
+    pub not_applicable: i64,
+    /// Accounts that could not be looked at there.
+    pub unknown: i64,
+}
+
+/// One cause of `unknown` in a scan.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct Unreadable {
+    /// The reason.
+    pub reason: String,
+    /// How many accounts it strikes.
+    pub accounts: i64,
+    /// How many account × regions.
+    pub account_regions: i64,
+    /// One of the accounts.
+    pub example_account_id: String,
+    /// What AWS said there, where the whole account was unreachable.
+    pub example_message: Option<String>,
+}
+
+/// What a person wants to know of one scan.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScanReport {
+    /// The scan as a whole.
+    pub scan: ScanTotals,
+    /// Each region.
+    pub regions: Vec<RegionCounts>,
+    /// What could not be read, and why.
+    pub unreadable: Vec<Unreadable>,
+}
