@@ -1,1 +1,7 @@
-fn main() {}
+//! The `trustwatch` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trustwatch::cli::main()
+}

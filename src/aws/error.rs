@@ -1,10 +1,11 @@
 //! What an AWS call's failure means: one closed word, and whether another attempt can help.
 
+use std::error::Error;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::required::MissingMember;
@@ -109,7 +110,7 @@ impl AwsError {
     /// Decides what a failure of the SDK means.
     pub(super) fn classify<E>(operation: Operation, error: &SdkError<E, HttpResponse>) -> Self
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         let code = error.code().map(str::to_owned);
         let response = error.raw_response();
@@ -122,10 +123,9 @@ impl AwsError {
         let (kind, retryable) = match error {
             SdkError::TimeoutError(_) => (ErrorKind::Timeout, true),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => (ErrorKind::Timeout, true),
-            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_other() => {
-                dispatch_kind(failure.as_connector_error())
-            }
-            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => (ErrorKind::Credentials, false),
+            _ if credentials_error(error).is_some() => (ErrorKind::Credentials, false),
+            SdkError::DispatchFailure(_) => (ErrorKind::Network, true),
+            SdkError::ConstructionFailure(_) => (ErrorKind::ServiceError, false),
             SdkError::ServiceError(_) if code.is_some() => kind_of_code(operation, error, status, aws_message),
             SdkError::ServiceError(_) | SdkError::ResponseError(_) if status >= 500 => (ErrorKind::ServiceError, true),
             SdkError::ServiceError(_) | SdkError::ResponseError(_) if status == 429 => (ErrorKind::Throttled, true),
@@ -152,10 +152,17 @@ impl AwsError {
     }
 }
 
-fn dispatch_kind(error: Option<&aws_smithy_runtime_api::client::result::ConnectorError>) -> (ErrorKind, bool) {
-    // The SDK reports credentials that could not be loaded as a dispatch failure too.
-    let text = error.map(|error| DisplayErrorContext(error).to_string()).unwrap_or_default();
-    if text.contains("credential") { (ErrorKind::Credentials, false) } else { (ErrorKind::Network, true) }
+/// Every cause of an error, outermost first.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
+}
+
+/// The SDK reports credentials that could not be found or renewed as a request that could not be sent.
+fn credentials_error<E>(error: &SdkError<E, HttpResponse>) -> Option<&CredentialsError>
+where
+    E: Error + Send + Sync + 'static,
+{
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 fn kind_of_code<E>(
@@ -165,7 +172,7 @@ fn kind_of_code<E>(
     message: &str,
 ) -> (ErrorKind, bool)
 where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     match error.code().unwrap_or_default() {
         "Throttling"
@@ -209,21 +216,21 @@ fn is_scp(message: &str) -> bool {
         || message.contains("no service control policy allows")
 }
 
-/// What to say where AWS gave no code: the whole chain of causes, without the response in it.
+/// What to say where AWS gave no code: the causes, in one line and without the response in them.
 fn plain_message<E>(error: &SdkError<E, HttpResponse>, status: u16) -> String
 where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let mut causes: Vec<String> = Vec::new();
-    let mut at: Option<&dyn std::error::Error> = Some(error);
-    while let Some(cause) = at {
-        if let Some(missing) = cause.downcast_ref::<MissingMember>() {
-            return missing.to_string();
-        }
-        causes.push(cause.to_string());
-        at = cause.source();
+    if let Some(missing) = causes(error).find_map(|cause| cause.downcast_ref::<MissingMember>()) {
+        return missing.to_string();
     }
-    causes.dedup();
-    let chain = causes.join(": ");
-    if status == 0 { chain } else { format!("{chain} (HTTP {status})") }
+    let (prefix, first): (&str, &(dyn Error + 'static)) = match credentials_error(error) {
+        Some(CredentialsError::CredentialsNotLoaded(_)) => return "no AWS credentials were found".to_owned(),
+        Some(other) => ("the AWS credentials cannot be used: ", other),
+        None => ("", error),
+    };
+    let mut chain: Vec<String> = causes(first).map(|cause| cause.to_string().replace('\n', " ")).collect();
+    chain.dedup();
+    let chain = chain.join(": ");
+    if status == 0 { format!("{prefix}{chain}") } else { format!("{prefix}{chain} (HTTP {status})") }
 }

@@ -232,3 +232,11 @@ fn parse_as(root: &serde_json::Value, schema: &serde_json::Value, text: &str) ->
     let parsed = parsed.and_then(|document| toml_edit::de::from_document::<Dict>(document).ok());
     parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::from(text))
 }
+
+/// The variables of this process that may set a key.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
+}

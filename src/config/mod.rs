@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use http::Http;
 pub use limits::Limits;
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, environment, load};
 pub use log::{Log, LogFormat};
 pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector};
 pub use origin::{Fault, Faults};

@@ -146,7 +146,11 @@ impl Check<'_> {
 
     fn schedule(&mut self, path: &[&str], schedule: &Schedule) {
         if let Err(error) = crate::model::CronLine::parse(&schedule.cron) {
-            let problem = format!("{error}; expected five or six fields, such as \"17 * * * *\" for every hour");
+            let error = error.to_string();
+            let problem = format!(
+                "{}; expected five or six fields, such as \"17 * * * *\" for every hour",
+                error.trim_end_matches('.')
+            );
             self.fault(&[path, &["cron"]].concat(), Some(quoted(&schedule.cron)), problem);
         }
         if schedule.time_zone.parse::<chrono_tz::Tz>().is_err() {

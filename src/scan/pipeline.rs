@@ -152,6 +152,10 @@ pub async fn run(
                 recordings.extend(flow.waiting.pop_front().map(|audit| recorder.record(audit)));
             }
         }
+        let nothing_waits = flow.waiting.is_empty() || !owners_in;
+        if list_result.is_some() && !channel_open && audits.is_empty() && recordings.is_empty() && nothing_waits {
+            break None;
+        }
         let may_enter = channel_open
             && audits.len() < engine.limits.accounts_in_flight as usize
             && (!owners_in || flow.waiting.len() < READY_AHEAD);
@@ -173,7 +177,6 @@ pub async fn run(
                 list_result = Some(result);
                 progress.listing_done();
             }
-            else => break None,
         }
     };
     drop(audits);

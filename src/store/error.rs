@@ -41,14 +41,14 @@ pub enum StoreError {
     },
     /// A migration failed; nothing of it remains.
     #[error("migrating the database: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(sqlx::migrate::MigrateError),
     /// A statement failed.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {error}")]
     Statement {
         /// What was being done.
         doing: &'static str,
         /// What the engine said.
-        source: sqlx::Error,
+        error: sqlx::Error,
     },
     /// The database holds something that the schema does not allow.
     #[error("{doing}: the database holds {problem}")]
@@ -68,6 +68,6 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Statement { doing, source })
+        self.map_err(|error| StoreError::Statement { doing, error })
     }
 }

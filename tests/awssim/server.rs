@@ -89,6 +89,10 @@ impl Sim {
         lock(&self.state.world)
     }
 
+    pub fn world_caller(&self) -> String {
+        self.world().caller.clone()
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.state.counters
     }
@@ -282,7 +286,7 @@ impl State {
             Some(Effect::Truncate) => return Outcome::Truncate(reply),
             Some(Effect::CutShort) => reply.body.truncate(reply.body.len() / 2),
             Some(Effect::Malformed) => reply.body = b"<html>an answer from a proxy".to_vec(),
-            Some(Effect::EmptyObject) => reply.body = b"{}".to_vec(),
+            Some(Effect::EmptyObject) => reply = Reply::text(200, "{}"),
             _ => {}
         }
         Outcome::Answer(reply)

@@ -1,1 +1,25 @@
+//! The integration tests: the real SDK, the real store and the real binary, against a simulated AWS.
+#![allow(
+    missing_docs,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by panicking, and speaks for itself"
+)]
 
+#[path = "../awssim/mod.rs"]
+mod awssim;
+
+mod architecture;
+mod aws_cli;
+mod bad_input;
+mod binary;
+mod cli;
+mod daemon;
+mod history;
+mod organization;
+mod properties;
+mod samples;
+mod stories;
+mod support;
+mod truth;

@@ -148,8 +148,7 @@ async fn bring_up_to_date(pool: &SqlitePool, migrate: bool) -> Result<(), StoreE
     match check(version(pool).await?) {
         Err(StoreError::OutdatedSchema { .. }) if migrate => {
             let mut connection = pool.acquire().await.doing("migrating the database")?;
-            MIGRATIONS.run_direct(None, &mut *connection, false).await?;
-            Ok(())
+            MIGRATIONS.run_direct(None, &mut *connection, false).await.map_err(StoreError::Migrate)
         }
         other => other,
     }

@@ -175,3 +175,6 @@ pub fn keep_reason_while_blind(previous: Option<Reason>, current: Reason, blind:
     let both = Reason::AccountAndOrganizationAnalyzers;
     if blind && previous == Some(both) && current == Reason::AccountAnalyzer { both } else { current }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+# Targets explain themselves: `make help`.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt docs audit bench-scan
+
+AWS_CLI_VERSION := 1.46.3
+AWS_CLI := target/aws-cli/bin/aws
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Build, simulate an organization, scan it twice and ask where it is not covered
+	@tests/demo/run
+
+test: $(AWS_CLI) ## Run every test
+	cargo test --locked
+
+lint: ## Check formatting, lints and documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+
+fmt: ## Format the code
+	cargo fmt
+
+docs: ## Generate the configuration's reference and its JSON schema
+	cargo run --locked --quiet -- config schema > config/schema.json
+	cargo run --locked --quiet -- config schema --format markdown > docs/configuration.md
+
+audit: ## Check licences, sources and bans of dependencies, and unused ones (needs cargo-deny and cargo-machete)
+	cargo deny check bans licenses sources
+	cargo machete
+
+bench-scan: ## What a scan of 200 accounts × 17 regions costs, calls needed against calls made
+	cargo bench --locked --bench scan
+
+# AWS's own command line, to show that the simulation speaks AWS's protocol and not ours.
+$(AWS_CLI):
+	@command -v python3 > /dev/null || { echo "python3 is missing: install python3 and python3-venv" >&2; exit 1; }
+	python3 -m venv target/aws-cli
+	target/aws-cli/bin/pip install --quiet --disable-pip-version-check awscli==$(AWS_CLI_VERSION)

@@ -1,0 +1,51 @@
+//! `trustwatch config`: check it, show it, describe it.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Context, Failure};
+use crate::config::{json_schema, markdown_reference};
+
+/// Look at the configuration.
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the configuration; every fault is reported at once.
+    Check,
+    /// Print the configuration in effect, secrets redacted.
+    Show,
+    /// Describe every key.
+    Schema {
+        /// As a JSON schema for editors, or as the reference in Markdown.
+        #[arg(long, value_enum, default_value_t = Format::Json)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Json,
+    Markdown,
+}
+
+impl Config {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        match self.command {
+            Command::Check => {
+                let loaded = context.load()?;
+                let file =
+                    loaded.file.map_or_else(|| "defaults and environment".into(), |file| file.display().to_string());
+                let names: Vec<_> = loaded.config.organizations.iter().map(|one| one.name.as_str()).collect();
+                println!("{file}: valid; organizations: {}", names.join(", "));
+            }
+            Command::Show => print!("{}", context.load()?.config.to_toml()?),
+            Command::Schema { format: Format::Json } => println!("{}", serde_json::to_string_pretty(&json_schema())?),
+            Command::Schema { format: Format::Markdown } => print!("{}", markdown_reference()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! `trustwatch doctor`: what works, what does not, and what to do about it.
+
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::style::{Style, counted};
+use super::{Context, Failure, chosen, load_quietly};
+use crate::aws::{Aws, AwsError, ConnectSettings, Operation};
+use crate::config::{Config, Loaded, Organization};
+use crate::model::{Account, AccountId, AccountState};
+use crate::scan::{Discovered, Limits, Sessions, advise, fallback_regions, organization};
+use crate::store::{self, StoreError};
+
+/// Check credentials, permissions and the database; each line says what to do.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  trustwatch doctor\n  trustwatch doctor --account 123456789012")]
+pub struct Doctor {
+    /// Only this organization.
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// The account to enter, instead of the first that is active.
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
+}
+
+/// The lines, and whether any of them is bad.
+struct Lines {
+    style: Style,
+    bad: bool,
+}
+
+impl Lines {
+    fn good(&self, text: &str) {
+        println!("{} {text}", self.style.good("✓"));
+    }
+
+    fn bad(&mut self, text: &str) {
+        self.bad = true;
+        println!("{} {text}", self.style.bad("✗"));
+    }
+}
+
+impl Doctor {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let loaded = load_quietly(context)?;
+        let organizations = chosen(&loaded, self.organization.as_deref())?;
+        let account: Option<AccountId> = match &self.account {
+            None => None,
+            Some(id) => Some(id.parse().map_err(|error| Failure::Usage(format!("--account: {error}")))?),
+        };
+        let mut lines = Lines { style: Style::of_stdout(), bad: false };
+        database(&loaded, &mut lines).await;
+        for organization in organizations {
+            println!("{}", lines.style.bold(&organization.name));
+            examine(&loaded.config, organization, account, &mut lines).await?;
+        }
+        if lines.bad { Err(Failure::Reported) } else { Ok(()) }
+    }
+}
+
+async fn database(loaded: &Loaded, lines: &mut Lines) {
+    let url = &loaded.config.store.url;
+    match store::schema_version(url).await {
+        Ok(version) if version.found == version.known => {
+            lines.good(&format!("the database {url} answers; its schema is current (version {})", version.found));
+        }
+        Ok(version) if version.found < version.known => lines.bad(&format!(
+            "the database {url} has schema version {}, and {} is needed: run `trustwatch migrate`",
+            version.found, version.known
+        )),
+        Ok(version) => {
+            let error = StoreError::NewerSchema { found: version.found, known: version.known };
+            lines.bad(&error.to_string());
+        }
+        Err(StoreError::Missing(path)) => {
+            lines.good(&format!("the database {} is not there yet; the first scan makes it", path.display()));
+        }
+        Err(error) => lines.bad(&error.to_string()),
+    }
+}
+
+async fn examine(
+    config: &Config,
+    organization_config: &Organization,
+    wanted: Option<AccountId>,
+    lines: &mut Lines,
+) -> Result<(), Failure> {
+    let limits_config = &config.limits;
+    let aws = Aws::connect(&ConnectSettings {
+        profile: organization_config.profile.clone(),
+        sts_region: organization_config.sts_region.clone(),
+        connect_timeout: limits_config.connect_timeout.0,
+        attempt_timeout: limits_config.attempt_timeout.0,
+        connections_per_host: limits_config.connections_per_host as usize,
+    })
+    .await
+    .map_err(anyhow::Error::from)?;
+    let (aws, limits) = (Arc::new(aws), Limits::new(limits_config));
+    let deadline = Instant::now() + limits_config.visit_deadline.0;
+    let sessions = match Sessions::begin(&aws, &limits, organization_config, deadline).await {
+        Ok(sessions) => sessions,
+        Err(error) => {
+            lines.bad(&advise(&error, "who you are", None, None).to_string());
+            return Ok(());
+        }
+    };
+    lines.good(&format!("you are {}", sessions.caller().arn));
+    if let Some(arn) = &organization_config.reader_role_arn {
+        lines.good(&format!("the reader role {arn} can be assumed"));
+    }
+    let discovered = match organization(&aws, &limits, &sessions, deadline).await {
+        Ok(discovered) => discovered,
+        Err(error) => {
+            lines.bad(&error.to_string());
+            return Ok(());
+        }
+    };
+    describe(&discovered, lines);
+    let account = match (wanted, discovered.management) {
+        (Some(id), _) => Some(id),
+        (None, None) => Some(sessions.reader_account()),
+        (None, Some(management)) => {
+            match first_account(&aws, &limits, &sessions, organization_config, deadline).await {
+                Ok(found) => {
+                    lines.good("the accounts can be listed");
+                    found
+                }
+                Err(error) => {
+                    let advice =
+                        advise(&error, "listing the accounts", Some(sessions.reader_account()), Some(management));
+                    lines.bad(&advice.to_string());
+                    None
+                }
+            }
+        }
+    };
+    if let Some(account) = account {
+        enter(&aws, &limits, &sessions, organization_config, account, deadline, lines).await;
+    }
+    Ok(())
+}
+
+fn describe(discovered: &Discovered, lines: &mut Lines) {
+    let Some(management) = discovered.management else {
+        lines.good(&format!("{}: in no organization; it alone is audited", discovered.organization_id));
+        return;
+    };
+    lines.good(&format!("the organization is {}, its management account {management}", discovered.organization_id));
+    if discovered.owners_known {
+        let delegated = i64::try_from(discovered.owners.len().saturating_sub(1)).unwrap_or(i64::MAX);
+        lines.good(&format!("Access Analyzer has {}", counted(delegated, "delegated administrator")));
+    } else {
+        lines.bad(
+            "the delegated administrators cannot be listed, so members may be unknown: allow \
+             organizations:ListDelegatedAdministrators; `trustwatch policy` prints what is needed",
+        );
+    }
+}
+
+/// The first account that a scan would enter through the member role.
+async fn first_account(
+    aws: &Aws,
+    limits: &Limits,
+    sessions: &Sessions<'_>,
+    organization: &Organization,
+    deadline: Instant,
+) -> Result<Option<AccountId>, AwsError> {
+    let reader = sessions.reader(deadline).await?;
+    let own = [sessions.caller().account, sessions.reader_account()];
+    let would_enter = |account: &Account| {
+        account.state == AccountState::Active && !own.contains(&account.id) && !organization.excludes(account)
+    };
+    let mut next_token: Option<String> = None;
+    loop {
+        let list = || aws.list_accounts(&reader, next_token.clone());
+        let page = limits.call(Operation::ListAccounts, deadline, list).await?;
+        if let Some(account) = page.items.iter().find(|account| would_enter(account)) {
+            return Ok(Some(account.id));
+        }
+        next_token = page.next_token;
+        if next_token.is_none() {
+            return Ok(Some(sessions.caller().account));
+        }
+    }
+}
+
+async fn enter(
+    aws: &Aws,
+    limits: &Limits,
+    sessions: &Sessions<'_>,
+    organization: &Organization,
+    account: AccountId,
+    deadline: Instant,
+    lines: &mut Lines,
+) {
+    let role = organization.member_role_arn(sessions.partition().as_str(), account.as_str());
+    let session = match sessions.member(account, deadline).await {
+        Ok(session) => session,
+        Err(error) => {
+            lines.bad(&format!(
+                "account {account} cannot be entered as {role}: {error}; is the role there, does its trust policy name \
+                 {}, and is the external id right?",
+                sessions.caller().arn
+            ));
+            return;
+        }
+    };
+    let own = account == sessions.caller().account || account == sessions.reader_account();
+    let how = if own { "with your own credentials".to_owned() } else { format!("as {role}") };
+    lines.good(&format!("account {account} can be entered {how}"));
+    let list = |token| aws.list_regions(&session, token);
+    match limits.all_pages(Operation::ListRegions, deadline, list).await {
+        Ok(regions) => {
+            let regions = i64::try_from(regions.len()).unwrap_or(i64::MAX);
+            lines.good(&format!("it names {}", counted(regions, "region")));
+        }
+        Err(error) => lines.bad(&format!(
+            "it does not name its regions, so only the default ones are audited: {error}; allow account:ListRegions"
+        )),
+    }
+    let Some(region) = fallback_regions(organization, &sessions.partition()).into_iter().next() else { return };
+    let list = |token| aws.list_analyzers(&session, &region, token);
+    match limits.all_pages(Operation::ListAnalyzers, deadline, list).await {
+        Ok(analyzers) => {
+            let analyzers = i64::try_from(analyzers.len()).unwrap_or(i64::MAX);
+            lines.good(&format!("it lists {} in {region}", counted(analyzers, "analyzer")));
+        }
+        Err(error) => lines
+            .bad(&format!("its analyzers in {region} cannot be listed: {error}; allow access-analyzer:ListAnalyzers")),
+    }
+}

@@ -1,0 +1,199 @@
+//! The command line. The only user of clap.
+
+mod config;
+mod doctor;
+mod migrate;
+mod policy;
+mod query;
+mod run;
+mod scan;
+mod style;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Faults, Loaded, Organization, Sources, load};
+use crate::lifecycle::INTERRUPTED;
+use crate::telemetry;
+
+/// Is every account of an AWS organization watched for external access, in every region?
+///
+/// trustwatch lists the accounts of an organization, assumes a role into each, looks for IAM Access Analyzer analyzers in
+/// every region, judges each account and region, and keeps the answers with their history in a database that you query
+/// with SQL.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trustwatch",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRUSTWATCH_COMMIT"), ")"),
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        trustwatch doctor                     who am I, and what am I allowed to do?\n  \
+        trustwatch scan                       audit the organization once, now\n  \
+        trustwatch query \"SELECT account_id, region, reason FROM current_coverage WHERE status = 'not_covered'\"\n  \
+        trustwatch run --config trustwatch.toml\n\n\
+        Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 --fail-on matched, 130 interrupted"
+)]
+struct Arguments {
+    /// The configuration file. Without one: trustwatch.toml in the working directory, if it is there.
+    #[arg(long, global = true, value_name = "FILE", env = "TRUSTWATCH_CONFIG")]
+    config: Option<PathBuf>,
+    /// The store, instead of the configuration's: sqlite://FILE
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Audit every organization once, now.
+    Scan(scan::Scan),
+    /// Run as a daemon: scan on the configured schedule until INT or TERM.
+    Run(run::Run),
+    /// Look at the configuration.
+    Config(config::Config),
+    /// Bring the database's schema up to date.
+    Migrate(migrate::Migrate),
+    /// Ask the store a question in SQL. Nothing can be changed.
+    Query(query::Query),
+    /// Check credentials, permissions and the database; each line says what to do.
+    Doctor(doctor::Doctor),
+    /// Print the least-privilege policies of the member role and of the central role.
+    Policy(policy::Policy),
+    /// Print a shell's completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 2.
+    Configuration(Faults),
+    /// Exit code 2: what is wrong with the command line.
+    Usage(String),
+    /// Exit code 1.
+    Failed(anyhow::Error),
+    /// Exit code 1, and everything was said already.
+    Reported,
+    /// Exit code 3: `--fail-on` matched.
+    Matched(String),
+    /// Exit code 130.
+    Interrupted,
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        Self::Configuration(faults)
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure
+where
+    E: NotFaults,
+{
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Every error but [`Faults`], which has an exit code of its own.
+trait NotFaults {}
+impl NotFaults for anyhow::Error {}
+impl NotFaults for std::io::Error {}
+impl NotFaults for serde_json::Error {}
+impl NotFaults for toml_edit::ser::Error {}
+impl NotFaults for crate::store::StoreError {}
+
+/// What every command can ask for.
+struct Context {
+    file: Option<PathBuf>,
+    store: Option<String>,
+}
+
+impl Context {
+    fn load(&self) -> Result<Loaded, Faults> {
+        let flags = self.store.iter().map(|url| ("--store".to_owned(), "store.url".to_owned(), url.clone()));
+        load(&Sources { file: self.file.clone(), environment: crate::config::environment(), flags: flags.collect() })
+    }
+}
+
+/// Parses the command line, runs the command and turns its result into an exit code.
+pub fn main() -> ExitCode {
+    let Arguments { config: file, store, command } = Arguments::parse();
+    let context = Context { file, store };
+    match run(&context, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, message) = match failure {
+                Failure::Configuration(faults) => (2, Some(faults.to_string())),
+                Failure::Usage(problem) => (2, Some(problem)),
+                Failure::Failed(error) => (1, Some(format!("{error:#}"))),
+                Failure::Reported => (1, None),
+                Failure::Matched(what) => (3, Some(what)),
+                Failure::Interrupted => (INTERRUPTED, None),
+            };
+            if let Some(message) = message {
+                eprintln!("trustwatch: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "trustwatch", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Config(command) => command.run(context),
+        Command::Policy(command) => command.run(context),
+        Command::Scan(command) => block_on(command.run(context)),
+        Command::Run(command) => block_on(command.run(context)),
+        Command::Migrate(command) => block_on(command.run(context)),
+        Command::Query(command) => block_on(command.run(context)),
+        Command::Doctor(command) => block_on(command.run(context)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    // One TLS provider in the whole process. A second installation is refused, and the first serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// Loads the configuration for a command that a person waits for.
+fn load_quietly(context: &Context) -> Result<Loaded, Failure> {
+    let loaded = context.load()?;
+    telemetry::start(&loaded.config.log, "warn")?;
+    Ok(loaded)
+}
+
+/// The organizations that a command is for: the one that was named, or all.
+fn chosen<'a>(loaded: &'a Loaded, name: Option<&str>) -> Result<Vec<&'a Organization>, Failure> {
+    let all = &loaded.config.organizations;
+    let Some(name) = name else { return Ok(all.iter().collect()) };
+    let found: Vec<_> = all.iter().filter(|organization| organization.name == name).collect();
+    if found.is_empty() {
+        let names: Vec<_> = all.iter().map(|organization| organization.name.as_str()).collect();
+        let configured = names.join(", ");
+        return Err(Failure::Usage(format!("--organization {name}: no such organization; configured: {configured}")));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

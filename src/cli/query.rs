@@ -1,0 +1,160 @@
+//! `trustwatch query`: SQL, so that nobody needs another client to begin.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Map, Value};
+
+use super::{Context, Failure, load_quietly};
+use crate::store::{self, Access, Cell, RowSink};
+
+/// Ask the store a question in SQL. Nothing can be changed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    trustwatch query \"SELECT status, count(*) AS rows FROM current_coverage GROUP BY status\"\n  \
+    trustwatch query --format csv \"SELECT * FROM current_coverage WHERE status = 'not_covered'\" > gaps.csv\n\n\
+    Views: current_coverage, scan_summary, account_visits, current_analyzers")]
+pub struct Query {
+    /// The query.
+    sql: String,
+    /// How rows are written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+impl Query {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let loaded = load_quietly(context)?;
+        let store = store::open(&loaded.config.store.url, Access::Read).await?;
+        let result = match self.format {
+            Format::Table => {
+                let mut sink = TableSink(Table::new());
+                sink.0.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+                let result = store.query(&self.sql, &mut sink).await;
+                if result.is_ok() {
+                    println!("{}", sink.0);
+                }
+                result
+            }
+            Format::Csv => {
+                let mut sink = CsvSink { writer: csv::Writer::from_writer(std::io::stdout()), error: None };
+                let result = store.query(&self.sql, &mut sink).await;
+                let error = sink.error.or(sink.writer.flush().err());
+                error.map_or(Ok(()), Err)?;
+                result
+            }
+            Format::Json => {
+                let mut sink = JsonSink {
+                    names: Vec::new(),
+                    writer: std::io::BufWriter::new(std::io::stdout()),
+                    rows: 0,
+                    error: None,
+                };
+                let result = store.query(&self.sql, &mut sink).await;
+                if result.is_ok() {
+                    let end = sink.end();
+                    sink.note(end);
+                }
+                sink.error.map_or(Ok(()), Err)?;
+                result
+            }
+        };
+        store.close().await;
+        Ok(result?)
+    }
+}
+
+fn plain(cell: Cell) -> String {
+    match cell {
+        Cell::Null => String::new(),
+        Cell::Integer(number) => number.to_string(),
+        Cell::Real(number) => number.to_string(),
+        Cell::Text(text) => text,
+    }
+}
+
+struct TableSink(Table);
+
+impl RowSink for TableSink {
+    fn columns(&mut self, names: Vec<String>) {
+        self.0.set_header(names);
+    }
+
+    fn row(&mut self, cells: Vec<Cell>) {
+        // A text must not steer the terminal that it is shown on.
+        let clean = |text: String| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        self.0.add_row(cells.into_iter().map(|cell| clean(plain(cell))));
+    }
+}
+
+struct CsvSink<W: Write> {
+    writer: csv::Writer<W>,
+    error: Option<std::io::Error>,
+}
+
+impl<W: Write> CsvSink<W> {
+    fn write(&mut self, record: impl Iterator<Item = String>) {
+        if self.error.is_none() {
+            self.error = self.writer.write_record(record).err().map(std::io::Error::from);
+        }
+    }
+}
+
+impl<W: Write + Send> RowSink for CsvSink<W> {
+    fn columns(&mut self, names: Vec<String>) {
+        self.write(names.into_iter());
+    }
+
+    fn row(&mut self, cells: Vec<Cell>) {
+        self.write(cells.into_iter().map(plain));
+    }
+}
+
+/// A JSON array, a row on each line.
+struct JsonSink<W: Write> {
+    names: Vec<String>,
+    writer: W,
+    rows: u64,
+    error: Option<std::io::Error>,
+}
+
+impl<W: Write> JsonSink<W> {
+    fn note(&mut self, result: std::io::Result<()>) {
+        if let (None, Err(error)) = (&self.error, result) {
+            self.error = Some(error);
+        }
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        writeln!(self.writer, "{}", if self.rows == 0 { "[]" } else { "\n]" })?;
+        self.writer.flush()
+    }
+}
+
+impl<W: Write + Send> RowSink for JsonSink<W> {
+    fn columns(&mut self, names: Vec<String>) {
+        self.names = names;
+    }
+
+    fn row(&mut self, cells: Vec<Cell>) {
+        let value = |cell| match cell {
+            Cell::Null => Value::Null,
+            Cell::Integer(number) => Value::from(number),
+            Cell::Real(number) => Value::from(number),
+            Cell::Text(text) => Value::from(text),
+        };
+        let row: Map<String, Value> = self.names.iter().cloned().zip(cells.into_iter().map(value)).collect();
+        let before = if self.rows == 0 { "[\n" } else { ",\n" };
+        self.rows += 1;
+        let written = write!(self.writer, "{before}  {}", Value::Object(row));
+        self.note(written);
+    }
+}

@@ -1,0 +1,148 @@
+//! `trustwatch scan`: one scan of every organization, now.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::style::Style;
+use super::{Context, Failure, chosen, load_quietly, summary};
+use crate::model::{ScanState, Trigger};
+use crate::scan::{Engine, Outcome, Progress, Request};
+use crate::store::{ScanReport, StoreError};
+use crate::{daemon, lifecycle};
+
+/// How often the bar is drawn.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// Audit every organization once, now.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    trustwatch scan\n  \
+    trustwatch scan --organization main --format json\n  \
+    trustwatch scan --fail-on not-covered,unknown     exit code 3 if there is any such row")]
+pub struct Scan {
+    /// Only this organization.
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// How the summary is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// End with exit code 3 if any account × region has one of these statuses.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STATUS")]
+    fail_on: Vec<FailOn>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    #[value(alias = "not_covered")]
+    NotCovered,
+    Unknown,
+}
+
+impl Scan {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let loaded = load_quietly(context)?;
+        let organizations = chosen(&loaded, self.organization.as_deref())?;
+        let stop = CancellationToken::new();
+        lifecycle::listen(stop.clone())?;
+        let store = daemon::open_store(&loaded.config).await?;
+        let mut scans = Vec::new();
+        for organization in organizations {
+            if stop.is_cancelled() {
+                break;
+            }
+            let engine = daemon::engine(&loaded.config, organization, Arc::clone(&store)).await?;
+            let outcome = watched(&engine, &stop).await?;
+            let report = store.report(outcome.scan_id).await?;
+            if self.format == Format::Table {
+                print!("{}", summary::render(&report, &outcome.calls, Style::of_stdout()));
+            }
+            scans.push((report, outcome));
+        }
+        store.close().await;
+        if self.format == Format::Json {
+            let scans: Vec<_> = scans
+                .iter()
+                .map(|(report, outcome)| {
+                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "calls": outcome.calls})
+                })
+                .collect();
+            println!("{}", serde_json::to_string_pretty(&json!({"scans": scans}))?);
+        }
+        self.verdict(&scans, stop.is_cancelled())
+    }
+
+    fn verdict(&self, scans: &[(ScanReport, Outcome)], interrupted: bool) -> Result<(), Failure> {
+        if interrupted {
+            return Err(Failure::Interrupted);
+        }
+        let unfinished = scans.iter().filter(|(_, outcome)| outcome.state != ScanState::Completed);
+        let problems: Vec<String> = unfinished
+            .map(|(report, outcome)| {
+                let problem = outcome.error.as_deref().unwrap_or("no reason is known");
+                format!("the scan of `{}` is {}: {problem}", report.scan.organization_name, outcome.state)
+            })
+            .collect();
+        if !problems.is_empty() {
+            return Err(Failure::Failed(anyhow::anyhow!(problems.join("\n"))));
+        }
+        let mut matched = Vec::new();
+        for (status, word) in [(FailOn::NotCovered, "not_covered"), (FailOn::Unknown, "unknown")] {
+            let of = |report: &ScanReport| match status {
+                FailOn::NotCovered => report.scan.not_covered.unwrap_or(0),
+                FailOn::Unknown => report.scan.unknown.unwrap_or(0),
+            };
+            let rows: i64 = scans.iter().map(|(report, _)| of(report)).sum();
+            if self.fail_on.contains(&status) && rows > 0 {
+                matched.push(format!("{rows} account × regions are {word}"));
+            }
+        }
+        if matched.is_empty() { Ok(()) } else { Err(Failure::Matched(format!("--fail-on: {}", matched.join(", ")))) }
+    }
+}
+
+/// Scans, with a bar where somebody watches.
+async fn watched(engine: &Engine, stop: &CancellationToken) -> Result<Outcome, StoreError> {
+    let progress = Arc::new(Progress::default());
+    let request = Request { trigger: Trigger::Manual, scheduled_for: None };
+    let scan = engine.scan(request, Arc::clone(&progress), stop.clone());
+    if !std::io::stderr().is_terminal() {
+        return scan.await;
+    }
+    let bar = ProgressBar::new(0);
+    let template = "  {spinner} {msg:32} [{bar:30}] {pos}/{len} accounts  {elapsed}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    tokio::pin!(scan);
+    let mut frames = tokio::time::interval(FRAME);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut scan => break outcome,
+            _ = frames.tick() => draw(&bar, &progress, &engine.organization.name),
+        }
+    };
+    bar.finish_and_clear();
+    outcome
+}
+
+fn draw(bar: &ProgressBar, progress: &Progress, organization: &str) {
+    let now = progress.snapshot();
+    bar.set_length(now.listed);
+    bar.set_position(now.recorded);
+    let listing = if now.listing_done { "" } else { ", listing" };
+    let unreachable = if now.unreachable > 0 { format!(", {} unreachable", now.unreachable) } else { String::new() };
+    bar.set_message(format!("{organization}{listing}{unreachable}"));
+    bar.tick();
+}

@@ -1,0 +1,146 @@
+//! What a person reads after a scan, in ten seconds.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::style::{Style, counted, grouped, percent};
+use crate::model::ScanState;
+use crate::scan::CallCount;
+use crate::store::{RegionCounts, ScanReport, ScanTotals, Unreadable};
+
+/// Regions and causes that are shown; the rest is counted.
+const SHOWN: usize = 8;
+
+/// Renders a scan's report.
+pub fn render(report: &ScanReport, calls: &[CallCount], style: Style) -> String {
+    let mut text = String::new();
+    headline(&report.scan, style, &mut text);
+    if report.scan.account_regions.unwrap_or(0) > 0 {
+        figures(&report.scan, style, &mut text);
+        worst_regions(&report.regions, style, &mut text);
+        unreadable(&report.unreadable, style, &mut text);
+    }
+    let made: u64 = calls.iter().map(|count| count.calls).sum();
+    let retries: u64 = calls.iter().map(|count| count.retries).sum();
+    let throttled: u64 = calls.iter().map(|count| count.throttled).sum();
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let line = format!(
+        "{} to AWS, {}, {} throttled",
+        counted(whole(made), "call"),
+        if retries == 1 { "1 retry".to_owned() } else { format!("{} retries", grouped(whole(retries))) },
+        grouped(whole(throttled))
+    );
+    let _ = writeln!(text, "\n  {}", style.faint(&line));
+    text
+}
+
+fn headline(scan: &ScanTotals, style: Style, text: &mut String) {
+    let state = scan.state.0;
+    let word = match state {
+        ScanState::Completed => style.good(state.as_str()),
+        ScanState::Incomplete | ScanState::Running => style.unsure(state.as_str()),
+        ScanState::Failed => style.bad(state.as_str()),
+    };
+    let organization = scan.organization_id.as_deref().unwrap_or("organization not known");
+    let _ = writeln!(
+        text,
+        "{} · {organization} · scan {} · {word} in {:.1} s",
+        style.bold(&scan.organization_name),
+        scan.scan_id,
+        scan.duration_seconds.unwrap_or(0.0)
+    );
+    if let Some(error) = &scan.error {
+        let _ = writeln!(text, "  {}", style.bad(error));
+    }
+}
+
+fn figures(scan: &ScanTotals, style: Style, text: &mut String) {
+    let count = |number: Option<i64>| number.unwrap_or(0);
+    let (covered, not_covered) = (count(scan.covered), count(scan.not_covered));
+    let coverage = percent(scan.coverage_ratio);
+    let coverage = if not_covered > 0 { style.bad(&coverage) } else { style.good(&coverage) };
+    let measured = percent(scan.measured_ratio);
+    let measured = if count(scan.unknown) > 0 { style.unsure(&measured) } else { style.good(&measured) };
+    let accounts = [
+        (count(scan.accounts_audited), "audited"),
+        (count(scan.accounts_unreachable), "unreachable"),
+        (count(scan.accounts_not_active), "not active"),
+        (count(scan.accounts_excluded), "excluded"),
+    ];
+    let reached: i64 = accounts.iter().map(|(number, _)| number).sum();
+    let mut parts: Vec<String> = accounts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, word)| format!("{} {word}", grouped(*number)))
+        .collect();
+    if count(scan.accounts) > reached {
+        parts.push(format!("{} not reached", grouped(count(scan.accounts) - reached)));
+    }
+    let _ = writeln!(
+        text,
+        "\n  coverage  {coverage}  {} of {} account × regions are watched for external access",
+        grouped(covered),
+        grouped(covered + not_covered)
+    );
+    let _ = writeln!(
+        text,
+        "  measured  {measured}  {} could not be read",
+        counted(count(scan.unknown), "account × region")
+    );
+    let _ = writeln!(text, "  accounts  {}: {}", grouped(count(scan.accounts)), parts.join(", "));
+}
+
+fn worst_regions(regions: &[RegionCounts], style: Style, text: &mut String) {
+    let bad: Vec<_> = regions.iter().filter(|region| region.not_covered > 0).collect();
+    if bad.is_empty() {
+        return;
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(
+        ["  worst regions", "not covered", "unknown", "covered", "not applicable"].map(|head| style.bold(head)),
+    );
+    for region in bad.iter().take(SHOWN) {
+        table.add_row([
+            format!("  {}", region.region),
+            grouped(region.not_covered),
+            grouped(region.unknown),
+            grouped(region.covered),
+            grouped(region.not_applicable),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let _ = writeln!(text, "\n{}", table.trim_fmt());
+    more(bad.len(), "region", style, text);
+}
+
+fn unreadable(causes: &[Unreadable], style: Style, text: &mut String) {
+    if causes.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n  {}", style.bold("could not be read"));
+    for cause in causes.iter().take(SHOWN) {
+        let _ = writeln!(
+            text,
+            "  {}  {}, {}; for example {}",
+            style.unsure(&cause.reason),
+            counted(cause.accounts, "account"),
+            counted(cause.account_regions, "account × region"),
+            cause.example_account_id
+        );
+        if let Some(message) = &cause.example_message {
+            let _ = writeln!(text, "    {}", style.faint(message));
+        }
+    }
+    more(causes.len(), "cause", style, text);
+}
+
+fn more(number: usize, what: &str, style: Style, text: &mut String) {
+    if number > SHOWN {
+        let rest = counted(i64::try_from(number - SHOWN).unwrap_or(i64::MAX), what);
+        let _ = writeln!(text, "  {}", style.faint(&format!("and {rest} more")));
+    }
+}

@@ -1,0 +1,114 @@
+//! `trustwatch run`: builds the concrete parts, runs them side by side, and waits for the end.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::aws::{Aws, ConnectSettings};
+use crate::clock::SystemClock;
+use crate::config::{Config, Organization};
+use crate::http;
+use crate::model::Trigger;
+use crate::scan::{Engine, Progress, Request};
+use crate::schedule::{Timetable, WATCHDOG, Wakeups, due};
+use crate::store::{self, Access, Store};
+
+/// The engine of one organization: its caller's AWS, the common store.
+///
+/// # Errors
+/// Where no HTTP client can be built.
+pub async fn engine(config: &Config, organization: &Organization, store: Arc<dyn Store>) -> anyhow::Result<Engine> {
+    let limits = config.limits.clone();
+    let settings = ConnectSettings {
+        profile: organization.profile.clone(),
+        sts_region: organization.sts_region.clone(),
+        connect_timeout: limits.connect_timeout.0,
+        attempt_timeout: limits.attempt_timeout.0,
+        connections_per_host: limits.connections_per_host as usize,
+    };
+    let aws = Aws::connect(&settings).await?;
+    let clock = Arc::new(SystemClock);
+    Ok(Engine { aws: Arc::new(aws), organization: organization.clone(), limits, store, clock, worker: worker() })
+}
+
+/// The name of this process in `account_visits`: the host and the process's number.
+fn worker() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}:{}", if host.is_empty() { "localhost" } else { host }, std::process::id())
+}
+
+/// Opens the store to write, as the configuration says.
+///
+/// # Errors
+/// As [`store::open`].
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, store::StoreError> {
+    store::open(&config.store.url, Access::Write { migrate: config.store.migrate_on_start }).await
+}
+
+/// Runs until `stop`. A part that ends before that, or panics, ends the whole: never half alive.
+///
+/// # Errors
+/// Where a part cannot be started, or fails.
+pub async fn run(config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
+    let store = open_store(config).await?;
+    let wakeups = Wakeups::start().await.context("starting the scheduler")?;
+    let mut parts: JoinSet<(String, anyhow::Result<()>)> = JoinSet::new();
+    for organization in &config.organizations {
+        let timetable = Timetable::read(config.schedule_of(organization))?;
+        let wake = Arc::new(Notify::new());
+        wakeups.add(&timetable, Arc::clone(&wake)).await.context("scheduling the scans")?;
+        let engine = engine(config, organization, Arc::clone(&store)).await?;
+        let name = format!("the schedule of organization `{}`", organization.name);
+        let stop = stop.clone();
+        parts.spawn(async move { (name, follow(&engine, &timetable, &wake, &stop).await) });
+    }
+    if config.http.enabled {
+        let server = http::Server::bind(config.http.listen).await;
+        let server = server.with_context(|| format!("opening the port {} (http.listen)", config.http.listen))?;
+        info!(address = %server.address(), "the port for health checks is open");
+        let (store, stop) = (Arc::clone(&store), stop.clone());
+        let name = "the port for health checks".to_owned();
+        parts.spawn(async move { (name, server.run(store, stop).await.map_err(Into::into)) });
+    }
+
+    let mut result = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        let problem = match ended {
+            Ok((_, Ok(()))) if stop.is_cancelled() => continue,
+            Ok((name, Ok(()))) => anyhow!("{name} ended by itself"),
+            Ok((name, Err(error))) => error.context(name),
+            Err(panic) => anyhow!("a part of the daemon panicked: {panic}"),
+        };
+        stop.cancel();
+        result = result.and(Err(problem));
+    }
+    wakeups.stop().await;
+    store.close().await;
+    result
+}
+
+/// Scans whenever it is due.
+async fn follow(engine: &Engine, timetable: &Timetable, wake: &Notify, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut last = engine.clock.now();
+    if let Some(next) = timetable.next_after(last) {
+        info!(organization = %engine.organization.name, next = %next, "waiting for the schedule");
+    }
+    let mut watchdog = tokio::time::interval(WATCHDOG);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = wake.notified() => {}
+            _ = watchdog.tick() => {}
+        }
+        // The scheduler may wake us a moment early; the watchdog asks again.
+        let Some(scheduled) = due(timetable, last, engine.clock.now()) else { continue };
+        last = scheduled;
+        let request = Request { trigger: Trigger::Schedule, scheduled_for: Some(scheduled) };
+        engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
+    }
+}

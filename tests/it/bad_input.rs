@@ -1,0 +1,344 @@
+//! Bad input: a clear error that names the key, the value, where it came from and what would be right, and exit code 2.
+
+use std::path::Path;
+
+use crate::awssim::{Scenario, Sim};
+use crate::binary::{Ran, run, run_against, run_as};
+
+/// Checks a configuration and expects exactly this on standard error.
+fn refused(toml: &str, environment: &[(&str, &str)], expected: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.toml"), toml).unwrap();
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let Ran { code, stderr, .. } = run(folder.path(), &["config", "check", "--config", "t.toml"], &environment);
+    assert_eq!(stderr, format!("trustwatch: {expected}\n"));
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_misspelt_key() {
+    refused(
+        "[[organizations]]\nname = \"main\"\nmember_rol = \"x\"\n",
+        &[],
+        "the configuration has a fault\n  organizations.main.member_rol (t.toml, line 3): unknown key; did you mean `member_role`?",
+    );
+}
+
+#[test]
+fn a_key_that_is_like_no_other() {
+    refused(
+        "[schedule]\nfrequency = 1\n",
+        &[],
+        "the configuration has a fault\n  schedule.frequency (t.toml, line 2): unknown key; known here: cron, time_zone",
+    );
+}
+
+#[test]
+fn a_wrong_type() {
+    refused(
+        "[limits]\nin_flight = \"many\"\n",
+        &[],
+        "the configuration has a fault\n  limits.in_flight = \"many\" (t.toml, line 2): expected a whole number, found a string",
+    );
+}
+
+#[test]
+fn a_word_outside_the_set() {
+    refused(
+        "[[organizations]]\nname = \"main\"\nrequirement = \"any\"\n",
+        &[],
+        "the configuration has a fault\n  organizations.main.requirement = \"any\" (t.toml, line 3): expected one of \
+         \"account\", \"organization\", \"either\", \"both\"",
+    );
+}
+
+#[test]
+fn a_number_out_of_range_and_a_duration_without_a_unit() {
+    refused(
+        "[limits]\nattempts = 0\nattempt_timeout = \"10\"\n",
+        &[],
+        "the configuration has 2 faults\n  limits.attempt_timeout = \"10\" (t.toml, line 3): expected a duration with its \
+         unit, such as \"30s\" or \"15m\"\n  limits.attempts = 0 (t.toml, line 2): expected a number from 1 to 20",
+    );
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    refused(
+        "[[organizations]]\nname = \"main\"\nmember_role = \"arn:aws:iam::1:role\"\n\n[schedule]\ncron = 5\n[stor]\n",
+        &[("TRUSTWATCH_LOG__FORMAT", "loud")],
+        "the configuration has 4 faults\n  \
+         log.format = \"loud\" (environment variable TRUSTWATCH_LOG__FORMAT): expected one of \"auto\", \"text\", \"json\"\n  \
+         organizations.main.member_role = \"arn:aws:iam::1:role\" (t.toml, line 3): malformed role ARN; expected one like \
+         \"arn:{partition}:iam::{account_id}:role/TrustwatchAudit\"\n  \
+         schedule.cron = 5 (t.toml, line 6): expected a string, found a number\n  \
+         stor (t.toml, line 7): unknown key; did you mean `store`?",
+    );
+}
+
+#[test]
+fn an_unknown_environment_variable() {
+    refused(
+        "",
+        &[("TRUSTWATCH_STORE__URI", "sqlite://x")],
+        "the configuration has a fault\n  store.uri (environment variable TRUSTWATCH_STORE__URI): unknown key; did you mean \
+         `url`?",
+    );
+    refused(
+        "",
+        &[("TRUSTWATCH_STORE_URL", "sqlite://x")],
+        "the configuration has a fault\n  store_url (environment variable TRUSTWATCH_STORE_URL): unknown key; did you mean \
+         `store`?; levels are separated by two underscores",
+    );
+    refused(
+        "",
+        &[("TRUSTWATCH_ORGANIZATIONS__PROD__EXTERNAL_ID", "secret-id")],
+        "the configuration has a fault\n  organizations.prod.external_id (environment variable \
+         TRUSTWATCH_ORGANIZATIONS__PROD__EXTERNAL_ID): no organization is named `prod`; configured: main",
+    );
+}
+
+#[test]
+fn the_variables_that_kubernetes_injects_are_not_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let injected = [
+        ("TRUSTWATCH_SERVICE_HOST", "10.0.0.1"),
+        ("TRUSTWATCH_SERVICE_PORT", "9464"),
+        ("TRUSTWATCH_SERVICE_PORT_HTTP", "9464"),
+        ("TRUSTWATCH_PORT", "tcp://10.0.0.1:9464"),
+        ("TRUSTWATCH_PORT_9464_TCP", "tcp://10.0.0.1:9464"),
+        ("TRUSTWATCH_PORT_9464_TCP_ADDR", "10.0.0.1"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    assert_eq!(run(folder.path(), &["config", "check"], &injected).code, 0);
+}
+
+#[test]
+fn an_unreadable_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["config", "check", "--config", "none.toml"], &[]);
+    assert_eq!(
+        ran.stderr,
+        "trustwatch: the configuration has a fault\n  --config = \"none.toml\": the file cannot be read: No such file or \
+         directory (os error 2)\n"
+    );
+    assert_eq!(ran.code, 2);
+}
+
+#[test]
+fn a_file_that_is_no_toml() {
+    refused(
+        "[store]\nurl = sqlite\n",
+        &[],
+        "the configuration has a fault\n  --config = \"t.toml\" (t.toml, line 2): not valid TOML: invalid string\nexpected \
+         `\"`, `'`",
+    );
+}
+
+#[test]
+fn a_malformed_role_arn() {
+    refused(
+        "[[organizations]]\nname = \"main\"\nreader_role_arn = \"arn:aws:iam::11111111111:role/OrgReader\"\n",
+        &[],
+        "the configuration has a fault\n  organizations.main.reader_role_arn = \"arn:aws:iam::11111111111:role/OrgReader\" \
+         (t.toml, line 3): malformed role ARN; expected one like \"arn:aws:iam::111111111111:role/OrgReader\"",
+    );
+}
+
+#[test]
+fn an_external_id_that_is_too_short_is_not_repeated() {
+    refused(
+        "",
+        &[("TRUSTWATCH_ORGANIZATIONS__MAIN__EXTERNAL_ID", "7")],
+        "the configuration has a fault\n  organizations.main.external_id = [redacted] (environment variable \
+         TRUSTWATCH_ORGANIZATIONS__MAIN__EXTERNAL_ID): 1 characters; expected 2 to 1224 letters, digits or any of \
+         =,.@:/-_+",
+    );
+}
+
+#[test]
+fn a_secret_of_the_wrong_type_is_not_repeated() {
+    refused(
+        "[[organizations]]\nname = \"main\"\nexternal_id = 123456\n",
+        &[],
+        "the configuration has a fault\n  organizations.main.external_id = [redacted] (t.toml, line 3): expected a string, \
+         found a number",
+    );
+}
+
+#[test]
+fn a_number_like_external_id_keeps_its_leading_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [("TRUSTWATCH_ORGANIZATIONS__MAIN__MEMBER_ROLE", "0042".to_owned())];
+    let ran = run(folder.path(), &["config", "show"], &environment);
+    assert!(ran.stdout.contains("member_role = \"0042\""), "{}", ran.stdout);
+}
+
+#[test]
+fn a_secret_file_that_is_missing_and_two_sources_of_one_secret() {
+    refused(
+        "[[organizations]]\nname = \"a\"\nexternal_id_file = \"/nowhere/id\"\n[[organizations]]\nname = \"b\"\nexternal_id = \
+         \"an-id\"\nexternal_id_file = \"/nowhere/id\"\n",
+        &[],
+        "the configuration has 2 faults\n  organizations.a.external_id_file = \"/nowhere/id\" (t.toml, line 3): the file \
+         cannot be read: No such file or directory (os error 2)\n  organizations.b.external_id_file (t.toml, line 7): both \
+         `external_id` and `external_id_file` are set; keep one",
+    );
+}
+
+#[test]
+fn organizations_without_a_name_or_with_the_same() {
+    refused(
+        "[[organizations]]\nmember_role = \"x\"\n\n[[organizations]]\nname = \"Main\"\n\n[[organizations]]\nname = \"main\"\n",
+        &[],
+        "the configuration has 2 faults\n  organizations[0] (t.toml, line 1): the key `name` is missing: every organization \
+         needs a name of its own\n  organizations.main = \"main\" (t.toml, line 4): a second organization of this name; names \
+         must differ in more than case",
+    );
+}
+
+#[test]
+fn a_store_of_unknown_kind() {
+    refused(
+        "[store]\nurl = \"mysql://root:hunter2@db/trustwatch\"\n",
+        &[],
+        "the configuration has a fault\n  store.url = \"mysql://root:redacted@db/trustwatch\" (t.toml, line 2): a store of \
+         unknown kind; expected \"sqlite://FILE\"",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["scan", "--store", "postgres://db/trustwatch"], &[]);
+    assert_eq!(
+        ran.stderr,
+        "trustwatch: the configuration has a fault\n  store.url = \"postgres://db/trustwatch\" (flag --store): Postgres is \
+         not supported by this version; expected \"sqlite://FILE\"\n"
+    );
+    assert_eq!(ran.code, 2);
+}
+
+#[test]
+fn a_schedule_that_never_comes() {
+    refused(
+        "[schedule]\ncron = \"61 * * * *\"\ntime_zone = \"Berlin\"\n",
+        &[],
+        "the configuration has 2 faults\n  schedule.cron = \"61 * * * *\" (t.toml, line 2): Component error: Number out of \
+         bounds; expected five or six fields, such as \"17 * * * *\" for every hour\n  \
+         schedule.time_zone = \"Berlin\" (t.toml, line 3): not an IANA time zone; expected one such as \"Europe/Berlin\" or \
+         \"UTC\"",
+    );
+}
+
+#[test]
+fn a_port_that_others_could_reach() {
+    refused(
+        "[http]\nlisten = \"0.0.0.0:9464\"\n",
+        &[],
+        "the configuration has a fault\n  http.listen = \"0.0.0.0:9464\" (t.toml, line 2): expected an address on the \
+         loopback interface, such as \"127.0.0.1:9464\"",
+    );
+}
+
+#[test]
+fn an_unknown_argument() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["scan", "--fail-on", "gaps"], &[]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("invalid value 'gaps' for '--fail-on <STATUS>'"), "{}", ran.stderr);
+    let ran = run(folder.path(), &["scan", "--organization", "other"], &[]);
+    assert_eq!(ran.stderr, "trustwatch: --organization other: no such organization; configured: main\n");
+    assert_eq!(ran.code, 2);
+}
+
+#[tokio::test]
+async fn a_database_from_a_newer_version() {
+    let sim = Sim::start(&Scenario::calm(1), 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run_against(&sim, folder.path(), &["migrate"]).await.code, 0);
+    from_the_future(&folder.path().join("trustwatch.db")).await;
+    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 1; use a newer \
+                   trustwatch, or another database\n";
+    for arguments in [&["scan"][..], &["migrate"], &["query", "SELECT 1"]] {
+        let ran = run_against(&sim, folder.path(), arguments).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (1, message), "{arguments:?}");
+    }
+}
+
+/// Leaves the mark of a migration that this program does not have.
+async fn from_the_future(file: &Path) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().connect_with(options).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', 1, x'00', 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+}
+
+#[test]
+fn a_database_that_is_none_or_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["query", "SELECT 1"], &[]);
+    assert_eq!(
+        ran.stderr,
+        "trustwatch: there is no database at trustwatch.db; run `trustwatch scan` or `trustwatch migrate` first, or name \
+         another with --store\n"
+    );
+    std::fs::write(
+        folder.path().join("trustwatch.db"),
+        "this is a text, and long enough to be read as a header of a file",
+    )
+    .unwrap();
+    let ran = run(folder.path(), &["query", "SELECT 1"], &[]);
+    assert_eq!(ran.stderr, "trustwatch: opening the database trustwatch.db: the file is not a SQLite database\n");
+    let ran = run(folder.path(), &["migrate", "--store", "sqlite://none/trustwatch.db"], &[]);
+    assert_eq!(
+        ran.stderr,
+        "trustwatch: opening the database none/trustwatch.db: No such file or directory (os error 2)\n"
+    );
+    assert_eq!(ran.code, 1);
+}
+
+#[tokio::test]
+async fn no_credentials() {
+    let sim = Sim::start(&Scenario::calm(1), 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (url, path) = (sim.url(), folder.path().to_owned());
+    let ran = tokio::task::spawn_blocking(move || {
+        run(&path, &["scan"], &[("AWS_ENDPOINT_URL", url), ("AWS_REGION", "us-east-1".to_owned())])
+    })
+    .await
+    .unwrap();
+    let last = ran.stderr.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "trustwatch: the scan of `main` is failed: finding out who we are: sts:GetCallerIdentity: no AWS credentials were \
+         found; check the credentials: AWS_PROFILE, AWS_ACCESS_KEY_ID, the instance's or the pod's role; `trustwatch doctor` \
+         shows who you are"
+    );
+    assert_eq!(ran.code, 1);
+}
+
+#[tokio::test]
+async fn not_an_organizations_management_account() {
+    let sim = Sim::start(&Scenario::calm(2), 0).await.unwrap();
+    let (member, management) = {
+        let world = sim.world();
+        let owners = world.analyzer_owners();
+        let member = world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone();
+        (member, world.management().unwrap().to_owned())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run_as(&sim, &member, folder.path(), &["scan"]).await;
+    let last = ran.stderr.lines().last().unwrap();
+    assert_eq!(
+        last,
+        format!(
+            "trustwatch: the scan of `main` is failed: listing the accounts: organizations:ListAccounts: \
+             AccessDeniedException: You don't have permissions to access this resource.; account {member} may not read the \
+             organization: use credentials of the management account ({management}) or of a delegated administrator, or set \
+             `reader_role_arn` to a role there; `trustwatch policy` prints what it needs"
+        )
+    );
+    assert_eq!(ran.code, 1);
+}

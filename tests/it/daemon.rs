@@ -1,0 +1,162 @@
+//! The daemon as a process: it scans on its schedule, answers health checks, and ends when it is told to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::awssim::server::environment;
+use crate::awssim::weather::{Effect, Rule};
+use crate::awssim::{Scenario, Sim};
+use crate::binary::{command, run};
+
+struct Daemon {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    seen: String,
+}
+
+impl Daemon {
+    fn start(sim: &Sim, folder: &std::path::Path, arguments: &[&str]) -> Self {
+        let caller = sim.world().caller.clone();
+        let mut command = command(folder, arguments);
+        command
+            .envs(environment(&sim.url(), &caller))
+            .env("TRUSTWATCH_SCHEDULE__CRON", "* * * * * *")
+            .env("TRUSTWATCH_HTTP__LISTEN", "127.0.0.1:0")
+            .env("TRUSTWATCH_LOG__LEVEL", "info")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log, seen: String::new() }
+    }
+
+    /// Reads the log until a line has these words in it.
+    fn wait_for(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.log.read_line(&mut line).unwrap();
+            assert!(read > 0, "the log ended without {words:?}:\n{}", self.seen);
+            self.seen.push_str(&line);
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        let _ = self.log.read_to_string(&mut self.seen);
+        self.child.wait().unwrap().code()
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_scans_on_schedule_answers_and_ends_on_term() {
+    let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&sim, folder.path(), &["run"]);
+    let line = daemon.wait_for("the port for health checks is open");
+    let opened: serde_json::Value = serde_json::from_str(&line).expect("JSON where there is no terminal");
+    let address = opened["address"].as_str().unwrap().to_owned();
+    daemon.wait_for("scan ended");
+    daemon.wait_for("scan ended");
+    assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
+    let ready = get(&address, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("\"database\":\"ok\""), "{ready}");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.end(), Some(0), "{}", daemon.seen);
+    let sql =
+        "SELECT count(*) >= 2, count(DISTINCT scheduled_for) = count(*) FROM scan_summary WHERE trigger = 'schedule'";
+    let ran = run(folder.path(), &["query", "--format", "csv", sql], &[]);
+    assert_eq!(ran.stdout.lines().last(), Some("1,1"), "{}", ran.stderr);
+}
+
+fn hang() -> Vec<Rule> {
+    vec![Rule {
+        service: None,
+        operation: Some("ListAnalyzers".into()),
+        account: None,
+        region: Some("eu-west-1".into()),
+        probability: 1.0,
+        first: None,
+        effect: Effect::Hang,
+    }]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn term_in_the_middle_of_a_scan_ends_it_as_incomplete_with_exit_code_0() {
+    let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
+    sim.weather(hang());
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&sim, folder.path(), &["run"]);
+    daemon.wait_for("scan begins");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.end(), Some(0), "{}", daemon.seen);
+    let sql = "SELECT state FROM scan_summary WHERE scan_id = 1";
+    let ran = run(folder.path(), &["query", "--format", "csv", sql], &[]);
+    let state = ran.stdout.lines().last().unwrap();
+    assert!(["incomplete", "failed"].contains(&state), "{state}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_scan_ends_with_exit_code_130_and_keeps_what_it_recorded() {
+    let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
+    sim.weather(hang());
+    let folder = tempfile::tempdir().unwrap();
+    let mut scan = Daemon::start(&sim, folder.path(), &["scan"]);
+    scan.wait_for("scan begins");
+    scan.signal(Signal::SIGINT);
+    assert_eq!(scan.end(), Some(130), "{}", scan.seen);
+    let sql = "SELECT count(*) FROM scan_summary WHERE state IN ('incomplete', 'failed') AND finished_at IS NOT NULL";
+    let ran = run(folder.path(), &["query", "--format", "csv", sql], &[]);
+    assert_eq!(ran.stdout.lines().last(), Some("1"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_is_killed_is_closed_by_the_next_and_blocks_nobody() {
+    let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
+    sim.weather(hang());
+    let folder = tempfile::tempdir().unwrap();
+    let mut scan = Daemon::start(&sim, folder.path(), &["scan"]);
+    scan.wait_for("scan begins");
+    scan.signal(Signal::SIGKILL);
+    assert_eq!(scan.end(), None);
+    sim.weather(vec![]);
+    let mut next = Daemon::start(&sim, folder.path(), &["scan"]);
+    assert_eq!(next.end(), Some(0), "{}", next.seen);
+    let sql = "SELECT group_concat(state) FROM (SELECT state FROM scan_summary ORDER BY scan_id)";
+    let ran = run(folder.path(), &["query", "--format", "csv", sql], &[]);
+    assert_eq!(ran.stdout.lines().last(), Some("\"incomplete,completed\""), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_ends_the_daemon_with_a_failure() {
+    let sim = Sim::start(&Scenario::calm(1), 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let caller = sim.world().caller.clone();
+    let output = command(folder.path(), &["run"])
+        .envs(environment(&sim.url(), &caller))
+        .env("TRUSTWATCH_HTTP__LISTEN", &address)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains(&format!("opening the port {address} (http.listen)")), "{log}");
+}

@@ -1,0 +1,148 @@
+//! What the stories have in common: a simulated AWS, a store in a folder of its own, and scans between them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use tokio_util::sync::CancellationToken;
+use trustwatch::aws::Aws;
+use trustwatch::clock::SystemClock;
+use trustwatch::config::{Limits, Organization, TimeSpan};
+use trustwatch::model::Trigger;
+use trustwatch::scan::{Engine, Outcome, Progress, Request};
+use trustwatch::store::{self, Access, Cell, RowSink, ScanReport, Store};
+
+use crate::awssim::{Scenario, Sim, auth};
+
+/// A simulated organization, and everything that a scan of it needs.
+pub struct Story {
+    pub sim: Sim,
+    pub organization: Organization,
+    pub limits: Limits,
+    pub store: Arc<dyn Store>,
+    pub url: String,
+    pub folder: tempfile::TempDir,
+}
+
+impl Story {
+    pub async fn begin(scenario: &Scenario) -> Self {
+        let sim = Sim::start(scenario, 0).await.expect("the simulation starts");
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("trustwatch.db").display());
+        let store = store::open(&url, Access::Write { migrate: true }).await.expect("the store opens");
+        let limits = Limits { attempt_timeout: TimeSpan(Duration::from_millis(400)), ..Limits::default() };
+        Self { sim, organization: Organization::named("main"), limits, store, url, folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.engine_as(&self.sim.world().caller.clone())
+    }
+
+    /// The engine of a caller in another account.
+    pub fn engine_as(&self, caller: &str) -> Engine {
+        Engine {
+            aws: Arc::new(Aws::new(sdk_config(&self.sim.url(), caller, &self.limits), None)),
+            organization: self.organization.clone(),
+            limits: self.limits.clone(),
+            store: Arc::clone(&self.store),
+            clock: Arc::new(SystemClock),
+            worker: "test".into(),
+        }
+    }
+
+    pub async fn scan(&self) -> Outcome {
+        scan(&self.engine()).await
+    }
+
+    /// Scans, and expects every account to have been visited.
+    pub async fn complete_scan(&self) -> ScanReport {
+        let outcome = self.scan().await;
+        assert_eq!(outcome.error, None);
+        self.store.report(outcome.scan_id).await.expect("a report")
+    }
+
+    pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        rows(self.store.as_ref(), sql).await
+    }
+
+    /// `(status, reason)` of every account × region.
+    pub async fn coverage(&self) -> BTreeMap<(String, String), (String, String)> {
+        self.rows("SELECT account_id, region, status, reason FROM current_coverage")
+            .await
+            .into_iter()
+            .map(|row| match <[String; 4]>::try_from(row) {
+                Ok([account, region, status, reason]) => ((account, region), (status, reason)),
+                Err(row) => panic!("{row:?}"),
+            })
+            .collect()
+    }
+
+    /// The verdict on one account × region, as `status reason`.
+    pub async fn verdict(&self, account: &str, region: &str) -> String {
+        let key = (account.to_owned(), region.to_owned());
+        let coverage = self.coverage().await;
+        coverage.get(&key).map_or_else(|| "no row".to_owned(), |(status, reason)| format!("{status} {reason}"))
+    }
+}
+
+pub async fn scan(engine: &Engine) -> Outcome {
+    let request = Request { trigger: Trigger::Manual, scheduled_for: None };
+    engine
+        .scan(request, Arc::new(Progress::default()), CancellationToken::new())
+        .await
+        .expect("the store does its part")
+}
+
+/// The SDK's configuration of a caller, with the endpoint that `AWS_ENDPOINT_URL` would name.
+pub fn sdk_config(url: &str, account: &str, limits: &Limits) -> SdkConfig {
+    let credentials = Credentials::new(auth::access_key(account), auth::secret_key(account), None, None, "test");
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(limits.connect_timeout.0)
+        .read_timeout(limits.attempt_timeout.0)
+        .operation_attempt_timeout(limits.attempt_timeout.0)
+        .build();
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
+        .time_source(aws_smithy_async::time::SystemTimeSource::new())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .region(aws_config::Region::new("us-east-1"))
+        .endpoint_url(url)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .build()
+}
+
+pub async fn rows(store: &dyn Store, sql: &str) -> Vec<Vec<String>> {
+    #[derive(Default)]
+    struct Rows(Vec<Vec<String>>);
+    impl RowSink for Rows {
+        fn columns(&mut self, _: Vec<String>) {}
+        fn row(&mut self, cells: Vec<Cell>) {
+            self.0.push(cells.into_iter().map(text).collect());
+        }
+    }
+    let mut sink = Rows::default();
+    store.query(sql, &mut sink).await.expect("a query that can be answered");
+    sink.0
+}
+
+pub fn text(cell: Cell) -> String {
+    match cell {
+        Cell::Null => "null".into(),
+        Cell::Integer(number) => number.to_string(),
+        Cell::Real(number) => format!("{number:.4}"),
+        Cell::Text(text) => text,
+    }
+}
