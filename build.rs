@@ -13,5 +13,5 @@ fn main() {
         .filter(|output| output.status.success())
         .and_then(|output| String::from_utf8(output.stdout).ok());
     // A source archive has no commit to name.
-    println!("cargo:rustc-env=TRUSTWATCH_COMMIT={}", commit.as_deref().unwrap_or("unknown").trim());
+    println!("cargo:rustc-env=BUILD_COMMIT={}", commit.as_deref().unwrap_or("unknown").trim());
 }

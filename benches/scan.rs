@@ -2,6 +2,7 @@
 //!
 //! The real binary scans a simulated organization over HTTP; the simulation runs in this process, so that the figures of
 //! the child are the scan's alone. Calls made are held against calls needed, counted from the world.
+#![allow(clippy::pedantic, clippy::expect_used, reason = "a benchmark that cannot go on says so by panicking")]
 
 #[path = "../tests/awssim/mod.rs"]
 #[expect(dead_code, reason = "the integration tests use the rest of it")]
@@ -32,11 +33,12 @@ fn main() {
         };
         let sim = runtime.block_on(Sim::start(&scenario, 0)).expect("the simulation starts");
         let folder = tempfile::tempdir().expect("a folder");
+        let caller = sim.world_caller();
         let begin = Instant::now();
         let status = Command::new(env!("CARGO_BIN_EXE_trustwatch"))
             .args(["scan", "--format", "json", "--store"])
             .arg(format!("sqlite://{}", folder.path().join("bench.db").display()))
-            .envs(environment(&sim.url(), &sim.world().caller))
+            .envs(environment(&sim.url(), &caller))
             .current_dir(folder.path())
             .stdout(std::process::Stdio::null())
             .status()

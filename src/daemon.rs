@@ -22,7 +22,22 @@ use crate::store::{self, Access, Store};
 /// # Errors
 /// Where no HTTP client can be built.
 pub async fn engine(config: &Config, organization: &Organization, store: Arc<dyn Store>) -> anyhow::Result<Engine> {
-    let limits = config.limits.clone();
+    Ok(Engine {
+        aws: Arc::new(connect(config, organization).await?),
+        organization: organization.clone(),
+        limits: config.limits.clone(),
+        store,
+        clock: Arc::new(SystemClock),
+        worker: worker(),
+    })
+}
+
+/// AWS, as the caller of an organization sees it.
+///
+/// # Errors
+/// Where no HTTP client can be built.
+pub async fn connect(config: &Config, organization: &Organization) -> anyhow::Result<Aws> {
+    let limits = &config.limits;
     let settings = ConnectSettings {
         profile: organization.profile.clone(),
         sts_region: organization.sts_region.clone(),
@@ -30,9 +45,7 @@ pub async fn engine(config: &Config, organization: &Organization, store: Arc<dyn
         attempt_timeout: limits.attempt_timeout.0,
         connections_per_host: limits.connections_per_host as usize,
     };
-    let aws = Aws::connect(&settings).await?;
-    let clock = Arc::new(SystemClock);
-    Ok(Engine { aws: Arc::new(aws), organization: organization.clone(), limits, store, clock, worker: worker() })
+    Ok(Aws::connect(&settings).await?)
 }
 
 /// The name of this process in `account_visits`: the host and the process's number.

@@ -1,14 +1,13 @@
 //! `trustwatch doctor`: what works, what does not, and what to do about it.
 
-use std::sync::Arc;
-
 use clap::Args;
 use tokio::time::Instant;
 
 use super::style::{Style, counted};
 use super::{Context, Failure, chosen, load_quietly};
-use crate::aws::{Aws, AwsError, ConnectSettings, Operation};
+use crate::aws::{Aws, AwsError, Operation};
 use crate::config::{Config, Loaded, Organization};
+use crate::daemon;
 use crate::model::{Account, AccountId, AccountState};
 use crate::scan::{Discovered, Limits, Sessions, advise, fallback_regions, organization};
 use crate::store::{self, StoreError};
@@ -87,18 +86,9 @@ async fn examine(
     wanted: Option<AccountId>,
     lines: &mut Lines,
 ) -> Result<(), Failure> {
-    let limits_config = &config.limits;
-    let aws = Aws::connect(&ConnectSettings {
-        profile: organization_config.profile.clone(),
-        sts_region: organization_config.sts_region.clone(),
-        connect_timeout: limits_config.connect_timeout.0,
-        attempt_timeout: limits_config.attempt_timeout.0,
-        connections_per_host: limits_config.connections_per_host as usize,
-    })
-    .await
-    .map_err(anyhow::Error::from)?;
-    let (aws, limits) = (Arc::new(aws), Limits::new(limits_config));
-    let deadline = Instant::now() + limits_config.visit_deadline.0;
+    let aws = daemon::connect(config, organization_config).await?;
+    let limits = Limits::new(&config.limits);
+    let deadline = Instant::now() + config.limits.visit_deadline.0;
     let sessions = match Sessions::begin(&aws, &limits, organization_config, deadline).await {
         Ok(sessions) => sessions,
         Err(error) => {

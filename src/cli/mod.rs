@@ -27,7 +27,7 @@ use crate::telemetry;
 #[derive(Debug, Parser)]
 #[command(
     name = "trustwatch",
-    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRUSTWATCH_COMMIT"), ")"),
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")"),
     max_term_width = 100,
     after_help = "Examples:\n  \
         trustwatch doctor                     who am I, and what am I allowed to do?\n  \

@@ -19,7 +19,7 @@ impl Run {
         telemetry::start(&loaded.config.log, "info")?;
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone())?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), commit = env!("TRUSTWATCH_COMMIT"), "trustwatch starts");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), commit = env!("BUILD_COMMIT"), "trustwatch starts");
         let result = daemon::run(&loaded.config, &stop).await;
         if let Err(error) = &result {
             tracing::error!("trustwatch ends: {error:#}");

@@ -37,7 +37,7 @@ impl Default for Limits {
         Self {
             in_flight: 128,
             accounts_in_flight: 64,
-            connections_per_host: 64,
+            connections_per_host: 128,
             attempts: 6,
             connect_timeout: TimeSpan::seconds(3),
             attempt_timeout: TimeSpan::seconds(10),

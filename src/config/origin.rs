@@ -1,7 +1,7 @@
 //! Faults in a configuration, and where each value came from.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use toml_edit::{ImDocument, Item, TableLike};
@@ -56,7 +56,7 @@ pub fn shown(path: &[String]) -> String {
     let mut text = String::new();
     for step in path {
         if !text.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()) {
-            text.push_str(&format!("[{step}]"));
+            let _ = write!(text, "[{step}]");
         } else {
             if !text.is_empty() {
                 text.push('.');
@@ -91,9 +91,8 @@ impl Origins {
         let (name, document) = self.file.as_ref()?;
         let mut span = None;
         let mut at = Node::Table(document.as_table());
-        let mut steps = path.iter().map(String::as_str).peekable();
         let mut in_organizations = false;
-        while let Some(step) = steps.next() {
+        for step in path.iter().map(String::as_str) {
             let position = match step.parse::<usize>() {
                 Ok(position) => Some(position),
                 Err(_) if in_organizations => self.organizations.iter().position(|key| key == step),
@@ -128,13 +127,12 @@ impl<'a> Node<'a> {
             }
             Self::Item(Item::Table(table)) => Self::Table(table).step(key, position),
             Self::Item(Item::Value(value)) => Self::Value(value).step(key, position),
-            Self::Item(Item::None) => None,
             Self::Value(toml_edit::Value::InlineTable(table)) => Self::Table(table).step(key, position),
             Self::Value(toml_edit::Value::Array(array)) => {
                 let value = array.get(position?)?;
                 Some((Self::Value(value), value.span()))
             }
-            Self::Value(_) => None,
+            Self::Item(Item::None) | Self::Value(_) => None,
         }
     }
 }

@@ -53,6 +53,11 @@ pub fn advise(error: &AwsError, what: &str, reader: Option<AccountId>, managemen
         ErrorKind::Network | ErrorKind::Timeout => {
             "check the network: DNS, HTTPS_PROXY, VPC endpoints, AWS_ENDPOINT_URL".to_owned()
         }
+        ErrorKind::MalformedResponse => {
+            "this is not what AWS's API promises: check for a proxy or an AWS_ENDPOINT_URL in between, and for a newer \
+             trustwatch"
+                .to_owned()
+        }
         _ => "this is AWS's answer; try again, and see the log for what came before".to_owned(),
     };
     DiscoverError(format!("{what}: {error}; {advice}"))
@@ -177,7 +182,7 @@ impl Lister<'_> {
                 Ok(tags) => account.tags = tags.into_iter().collect(),
                 // An account that cannot be shown to be left out is audited.
                 Err(error) => {
-                    warn!(account.id = %account.id, error.kind = %error.kind, %error, "its tags cannot be read")
+                    warn!(account.id = %account.id, error.kind = %error.kind, %error, "its tags cannot be read");
                 }
             }
         }

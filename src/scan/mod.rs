@@ -140,5 +140,6 @@ impl Engine {
 fn configuration_hash(organization: &Organization) -> String {
     let Organization { regions, requirement, include, exclude, exclude_regions, .. } = organization;
     let text = serde_json::json!([regions, requirement, include, exclude, exclude_regions]).to_string();
-    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(8).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"))
 }

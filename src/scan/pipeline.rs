@@ -202,7 +202,7 @@ pub async fn run(
     for audit in left {
         flow.recorded(recorder.record(audit).await?);
     }
-    Ok(flow.end(stopped, list_result, &known))
+    Ok(flow.end(stopped.as_ref(), list_result, &known))
 }
 
 impl Flow<'_> {
@@ -243,7 +243,7 @@ impl Flow<'_> {
     /// Says how the scan ended.
     fn end(
         self,
-        stopped: Option<Stop>,
+        stopped: Option<&Stop>,
         list_result: Option<Result<(), DiscoverError>>,
         known: &[AccountId],
     ) -> ScanEnd {

@@ -11,7 +11,7 @@ use crate::config::Organization;
 use crate::model::{AccountId, Partition};
 
 /// A session with less time left than this is replaced before it is used.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// Gives out sessions of one organization.
 pub struct Sessions<'a> {

@@ -69,10 +69,9 @@ async fn main() -> Result<(), String> {
 
     let sim = Sim::start(&scenario, arguments.port).await.map_err(|error| error.to_string())?;
     let caller = sim.world().caller.clone();
-    let environment: String = awssim::server::environment(&sim.url(), &caller)
+    let environment = awssim::server::environment(&sim.url(), &caller)
         .into_iter()
-        .map(|(name, value)| format!("export {name}={value}\n"))
-        .collect();
+        .fold(String::new(), |text, (name, value)| text + &format!("export {name}={value}\n"));
     println!("awssim: {} accounts, seed {}, on {}", sim.world().accounts.len(), scenario.seed, sim.url());
     print!("{environment}");
     if let Some(path) = arguments.environment {

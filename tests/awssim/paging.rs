@@ -17,7 +17,7 @@ pub fn page<'a, T>(
         None | Some("") => (0, false),
         Some(token) => decode(token).filter(|(offset, _)| *offset <= items.len()).ok_or_else(&invalid)?,
     };
-    let empty_now = seed.is_some_and(|seed| rng::hash(seed, &["page", &offset.to_string()]) % 4 == 0);
+    let empty_now = seed.is_some_and(|seed| rng::hash(seed, &["page", &offset.to_string()]).is_multiple_of(4));
     if empty_now && !after_empty {
         return Ok((&[], Some(encode(offset, true))));
     }

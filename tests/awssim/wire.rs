@@ -83,17 +83,17 @@ pub struct ApiError {
     pub code: String,
     pub message: String,
     /// Further members of the error's shape.
-    pub extra: Value,
+    pub extra: Box<Value>,
     pub retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub fn new(status: u16, code: &str, message: &str) -> Self {
-        Self { status, code: code.into(), message: message.into(), extra: json!({}), retry_after: None }
+        Self { status, code: code.into(), message: message.into(), extra: Box::new(json!({})), retry_after: None }
     }
 
     pub fn with(mut self, extra: Value) -> Self {
-        self.extra = extra;
+        self.extra = Box::new(extra);
         self
     }
 
@@ -103,7 +103,7 @@ impl ApiError {
         if let Some(seconds) = self.retry_after {
             headers.push(("retry-after", seconds.to_string()));
         }
-        let mut members = self.extra.clone();
+        let mut members = Value::clone(&self.extra);
         let body = match protocol {
             Protocol::Query => {
                 let kind = if self.status < 500 { "Sender" } else { "Receiver" };

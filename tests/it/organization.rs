@@ -41,7 +41,8 @@ async fn an_account_with_neither_state_nor_status_fails_the_scan() {
     let first = story.sim.world().accounts.keys().next().unwrap().clone();
     let expected = format!(
         "listing the accounts: organizations:ListAccounts: account {first} has neither State nor Status, so whether it is \
-         active is not known; this is AWS's answer; try again, and see the log for what came before"
+         active is not known; this is not what AWS's API promises: check for a proxy or an AWS_ENDPOINT_URL in between, and \
+         for a newer trustwatch"
     );
     assert_eq!(outcome.error, Some(expected));
 }
