@@ -106,7 +106,8 @@ CREATE TABLE analyzer (
     CHECK (valid_to > valid_from)
 ) STRICT, WITHOUT ROWID;
 
-CREATE UNIQUE INDEX analyzer_now ON analyzer (organization_key, owner_account_id, region, analyzer_arn) WHERE valid_to IS NULL;
+CREATE UNIQUE INDEX analyzer_now ON analyzer (organization_key, analyzer_arn) WHERE valid_to IS NULL;
+CREATE INDEX analyzer_by_owner ON analyzer (organization_key, owner_account_id, valid_to);
 
 -- Exactly one row for each account × region known: what holds now.
 CREATE VIEW current_coverage AS

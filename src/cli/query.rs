@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
 
+use super::style::clean;
 use super::{Context, Failure, load_quietly};
 use crate::store::{self, Access, Cell, RowSink};
 
@@ -89,9 +90,7 @@ impl RowSink for TableSink {
     }
 
     fn row(&mut self, cells: Vec<Cell>) {
-        // A text must not steer the terminal that it is shown on.
-        let clean = |text: String| text.chars().filter(|c| !c.is_control()).collect::<String>();
-        self.0.add_row(cells.into_iter().map(|cell| clean(plain(cell))));
+        self.0.add_row(cells.into_iter().map(|cell| clean(&plain(cell))));
     }
 }
 

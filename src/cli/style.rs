@@ -44,6 +44,11 @@ impl Style {
     }
 }
 
+/// The text without control characters: what AWS or a tag says must not steer the terminal that it is shown on.
+pub fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
 /// `1,234,567`
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();

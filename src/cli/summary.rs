@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::style::{Style, counted, grouped, percent};
+use super::style::{Style, clean, counted, grouped, percent};
 use crate::model::ScanState;
 use crate::scan::CallCount;
 use crate::store::{RegionCounts, ScanReport, ScanTotals, Unreadable};
@@ -51,7 +51,7 @@ fn headline(scan: &ScanTotals, style: Style, text: &mut String) {
         scan.duration_seconds.unwrap_or(0.0)
     );
     if let Some(error) = &scan.error {
-        let _ = writeln!(text, "  {}", style.bad(error));
+        let _ = writeln!(text, "  {}", style.bad(&clean(error)));
     }
 }
 
@@ -132,7 +132,7 @@ fn unreadable(causes: &[Unreadable], style: Style, text: &mut String) {
             cause.example_account_id
         );
         if let Some(message) = &cause.example_message {
-            let _ = writeln!(text, "    {}", style.faint(message));
+            let _ = writeln!(text, "    {}", style.faint(&clean(message)));
         }
     }
     more(causes.len(), "cause", style, text);

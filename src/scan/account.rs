@@ -94,7 +94,7 @@ impl Auditor<'_> {
         let list = |token| self.aws.list_regions(&session, token);
         let listing = self.limits.all_pages(Operation::ListRegions, deadline, list).await;
         let mut regions: Vec<(Region, OptStatus)> = match listing {
-            Ok(listing) => {
+            Ok(listing) if !listing.is_empty() => {
                 let named = listing.into_iter().map(|listing| (listing.region, listing.opt_status));
                 match &self.organization.regions {
                     RegionSelection::AllEnabled => named.collect(),
@@ -109,9 +109,9 @@ impl Auditor<'_> {
                     }
                 }
             }
-            // The account does not say which regions it has: those that are configured or enabled by default are asked,
-            // and those last seen, so that none disappears.
-            Err(_) => {
+            // The account does not say which regions it has (an empty list is no answer): those that are configured or
+            // enabled by default are asked, and those last seen, so that none disappears.
+            Ok(_) | Err(_) => {
                 let mut regions = fallback_regions(self.organization, &self.sessions.partition());
                 if self.organization.regions == RegionSelection::AllEnabled {
                     regions.extend(self.store.known_regions(self.scan, account.id).await?);

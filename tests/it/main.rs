@@ -15,6 +15,7 @@ mod aws_cli;
 mod bad_input;
 mod binary;
 mod cli;
+mod clock;
 mod daemon;
 mod history;
 mod organization;

@@ -283,6 +283,15 @@ async fn if_no_account_can_be_entered_the_scan_fails_and_says_what_to_check() {
 }
 
 #[tokio::test]
+async fn an_empty_list_of_regions_is_not_believed() {
+    let (story, member) = calm().await;
+    story.sim.world().accounts.get_mut(&member).unwrap().regions.clear();
+    story.complete_scan().await;
+    let rows = format!("SELECT DISTINCT reason, count(*) FROM current_coverage WHERE account_id = '{member}'");
+    assert_eq!(story.rows(&rows).await, [["credentials", "17"]], "the default regions were asked, and are unknown");
+}
+
+#[tokio::test]
 async fn no_work_is_done_twice() {
     let story = Story::begin(&Scenario { seed: 3, ..Scenario::default() }).await;
     story.complete_scan().await;

@@ -1,6 +1,10 @@
 //! Instants as SQLite keeps them: text of fixed width, so that the order of text is the order of time.
 
 use chrono::{DateTime, Utc};
+use sqlx::SqliteConnection;
+
+use super::super::StoreError;
+use super::super::error::Doing;
 
 const FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
@@ -9,8 +13,51 @@ pub fn text(instant: DateTime<Utc>) -> String {
     instant.format(FORMAT).to_string()
 }
 
+/// The instant `at`, or, where the clock has stepped back behind what is kept of an account's coverage already, just after
+/// that: intervals never overlap, and none ends before it began.
+pub async fn after_coverage(
+    connection: &mut SqliteConnection,
+    account_key: i64,
+    at: &str,
+) -> Result<String, StoreError> {
+    let newest: Option<String> = sqlx::query_scalar(
+        "SELECT max(max(valid_from), max(coalesce(valid_to, ''))) FROM coverage WHERE account_key = $1",
+    )
+    .bind(account_key)
+    .fetch_one(connection)
+    .await
+    .doing("finding the newest interval")?;
+    Ok(not_before(newest, at))
+}
+
+/// The same for the analyzers of an owner.
+pub async fn after_analyzers(
+    connection: &mut SqliteConnection,
+    organization_key: i64,
+    owner: &str,
+    at: &str,
+) -> Result<String, StoreError> {
+    let newest: Option<String> = sqlx::query_scalar(
+        "SELECT max(max(valid_from), max(coalesce(valid_to, ''))) FROM analyzer
+         WHERE organization_key = $1 AND owner_account_id = $2",
+    )
+    .bind(organization_key)
+    .bind(owner)
+    .fetch_one(connection)
+    .await
+    .doing("finding the newest interval")?;
+    Ok(not_before(newest, at))
+}
+
+fn not_before(newest: Option<String>, at: &str) -> String {
+    match newest.as_deref().and_then(just_after) {
+        Some(earliest) if earliest.as_str() > at => earliest,
+        _ => at.to_owned(),
+    }
+}
+
 /// The instant just after one that is kept as text; `None` where the text is no instant.
-pub fn just_after(text_of_instant: &str) -> Option<String> {
+fn just_after(text_of_instant: &str) -> Option<String> {
     let instant = DateTime::parse_from_rfc3339(text_of_instant).ok()?;
     Some(text(instant.with_timezone(&Utc) + chrono::TimeDelta::microseconds(1)))
 }

@@ -163,11 +163,13 @@ async fn close_accounts_that_left(connection: &mut SqliteConnection, scan: ScanI
     .await
     .doing(DOING)?;
     for (account_key, account_id, organization_key) in left {
+        let coverage_at = instant::after_coverage(&mut *connection, account_key, at).await?;
+        let analyzers_at = instant::after_analyzers(&mut *connection, organization_key, &account_id, at).await?;
         sqlx::query(
             "UPDATE coverage SET valid_to = $1, last_scan_id = (SELECT scan_id FROM account WHERE account_key = $2)
              WHERE account_key = $2 AND valid_to IS NULL",
         )
-        .bind(at)
+        .bind(coverage_at)
         .bind(account_key)
         .execute(&mut *connection)
         .await
@@ -176,7 +178,7 @@ async fn close_accounts_that_left(connection: &mut SqliteConnection, scan: ScanI
             "UPDATE analyzer SET valid_to = $1
              WHERE organization_key = $2 AND owner_account_id = $3 AND valid_to IS NULL",
         )
-        .bind(at)
+        .bind(analyzers_at)
         .bind(organization_key)
         .bind(account_id)
         .execute(&mut *connection)

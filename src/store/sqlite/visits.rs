@@ -33,8 +33,9 @@ pub async fn record(
     let before = account(&mut transaction, scan, visit).await?;
     let open = open_intervals(&mut transaction, before.account_key).await?;
     let changes = changes(&open, &visit.coverage, blind, before.checked_at.as_deref());
-    let at = not_before_what_is_kept(&mut transaction, &before, visit).await?;
-    write_coverage(&mut transaction, scan, &before, &changes, &at).await?;
+    let at = instant::text(visit.finished_at);
+    let coverage_at = instant::after_coverage(&mut transaction, before.account_key, &at).await?;
+    write_coverage(&mut transaction, scan, &before, &changes, &coverage_at).await?;
     write_analyzers(&mut transaction, before.organization_key, visit, &at).await?;
     write_visit(&mut transaction, scan, before.account_key, visit, worker).await?;
     transaction.commit().await.doing(DOING)
@@ -96,34 +97,6 @@ async fn open_intervals(connection: &mut SqliteConnection, account_key: i64) -> 
             Ok(Open { region: Region::new(&region), reason, analyzer_arn, last_known: status.zip(at) })
         })
         .collect()
-}
-
-/// The instant of the visit, or, where the clock has stepped back behind what is kept already, just after that: intervals
-/// never overlap.
-async fn not_before_what_is_kept(
-    connection: &mut SqliteConnection,
-    before: &Before,
-    visit: &Visit,
-) -> Result<String, StoreError> {
-    let newest: Option<String> = sqlx::query_scalar(
-        "SELECT max(valid_from) FROM (
-             SELECT max(max(valid_from), max(coalesce(valid_to, ''))) AS valid_from FROM coverage WHERE account_key = $1
-             UNION ALL
-             SELECT max(max(valid_from), max(coalesce(valid_to, ''))) FROM analyzer
-             WHERE organization_key = $2 AND owner_account_id = $3
-         )",
-    )
-    .bind(before.account_key)
-    .bind(before.organization_key)
-    .bind(visit.account.id.as_str())
-    .fetch_one(connection)
-    .await
-    .doing(DOING)?;
-    let at = instant::text(visit.finished_at);
-    Ok(match newest.as_deref().and_then(instant::just_after) {
-        Some(earliest) if earliest > at => earliest,
-        _ => at,
-    })
 }
 
 async fn write_coverage(
@@ -220,6 +193,7 @@ async fn write_analyzers(
     let owners: BTreeSet<_> =
         visit.analyzers.iter().map(|analyzer| analyzer.location.owner).chain([visit.account.id]).collect();
     for owner in owners {
+        let at = instant::after_analyzers(&mut *connection, organization_key, owner.as_str(), at).await?;
         let open: Vec<AnalyzerRow> = sqlx::query_as(
             "SELECT analyzer_arn, owner_account_id, region, name, type, status, status_reason, managed_by, created_at, tags
              FROM analyzer WHERE organization_key = $1 AND owner_account_id = $2 AND valid_to IS NULL",
@@ -243,7 +217,7 @@ async fn write_analyzers(
                 "UPDATE analyzer SET valid_to = $1
                  WHERE organization_key = $2 AND analyzer_arn = $3 AND valid_to IS NULL",
             )
-            .bind(at)
+            .bind(&at)
             .bind(organization_key)
             .bind(&row.analyzer_arn)
             .execute(&mut *connection)
@@ -258,7 +232,7 @@ async fn write_analyzers(
             )
             .bind(organization_key)
             .bind(&row.analyzer_arn)
-            .bind(at)
+            .bind(&at)
             .bind(&row.owner_account_id)
             .bind(&row.region)
             .bind(&row.name)
