@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::aws::Aws;
 use crate::clock::Clock;
@@ -96,7 +96,8 @@ impl Engine {
             .await?;
         info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "scan begins");
         let limits = Arc::new(Limits::new(&self.limits));
-        let end = self.run(scan_id, &limits, progress, stop).await?;
+        let span = info_span!("scan", scan.id = scan_id);
+        let end = self.run(scan_id, &limits, progress, stop).instrument(span).await?;
         self.store.finish_scan(scan_id, &end, self.clock.now()).await?;
         match (end.state, &end.error) {
             (ScanState::Failed, Some(problem)) => error!(scan.id = scan_id, "scan failed: {problem}"),

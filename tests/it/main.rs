@@ -16,6 +16,7 @@ mod bad_input;
 mod binary;
 mod cli;
 mod clock;
+mod control;
 mod daemon;
 mod history;
 mod organization;

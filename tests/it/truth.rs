@@ -148,6 +148,17 @@ async fn a_region_that_refuses_the_credentials_is_unknown_credentials() {
 }
 
 #[tokio::test]
+async fn the_truth_is_found_within_aws_own_rate_limits() {
+    for seed in 1..=5 {
+        let scenario = Scenario { seed, accounts: 60, aws_rate_limits: true, ..Scenario::default() };
+        let story = Story::begin(&scenario).await;
+        story.complete_scan().await;
+        let expected = seen(&story.sim.truth("either"));
+        assert_eq!(differences(&story.coverage().await, &expected), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
+#[tokio::test]
 async fn the_truth_is_found_for_every_requirement() {
     for requirement in Requirement::ALL {
         for seed in [1, 6] {
