@@ -6,13 +6,13 @@ use anyhow::{Context, anyhow};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::aws::{Aws, ConnectSettings};
 use crate::clock::SystemClock;
 use crate::config::{Config, Organization};
 use crate::http;
-use crate::model::Trigger;
+use crate::model::{ScanState, Trigger};
 use crate::scan::{Engine, Progress, Request};
 use crate::schedule::{Timetable, WATCHDOG, Wakeups, due};
 use crate::store::{self, Access, Store};
@@ -119,9 +119,28 @@ async fn follow(engine: &Engine, timetable: &Timetable, wake: &Notify, stop: &Ca
             _ = watchdog.tick() => {}
         }
         // The scheduler may wake us a moment early; the watchdog asks again.
-        let Some(scheduled) = due(timetable, last, engine.clock.now()) else { continue };
+        let now = engine.clock.now();
+        // A clock that was ahead and stepped back must not leave us waiting for the time that it showed.
+        last = last.min(now);
+        let Some(scheduled) = due(timetable, last, now) else { continue };
         last = scheduled;
         let request = Request { trigger: Trigger::Schedule, scheduled_for: Some(scheduled) };
-        engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
+        let outcome = engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
+        let totals = engine.store.report(outcome.scan_id).await?.scan;
+        let next = timetable.next_after(engine.clock.now()).map(|next| next.to_rfc3339());
+        match (outcome.state, &outcome.error) {
+            (ScanState::Failed, Some(problem)) => error!(scan.id = outcome.scan_id, next, "scan failed: {problem}"),
+            (state, problem) => info!(
+                scan.id = outcome.scan_id,
+                %state,
+                problem,
+                accounts = totals.accounts,
+                covered = totals.covered,
+                not_covered = totals.not_covered,
+                unknown = totals.unknown,
+                next,
+                "scan ended"
+            ),
+        }
     }
 }

@@ -25,21 +25,24 @@ impl Aws {
         let items = output
             .analyzers
             .into_iter()
-            .map(|summary| read(summary).map_err(|problem| AwsError::malformed(OPERATION, problem)))
+            .map(|summary| read(summary, region).map_err(|problem| AwsError::malformed(OPERATION, problem)))
             .collect::<Result<_, _>>()?;
         Ok(Page { items, next_token: token(output.next_token) })
     }
 }
 
 /// The SDK fills in required members that are missing; none of those is taken for an answer.
-fn read(summary: AnalyzerSummary) -> Result<Analyzer, String> {
+fn read(summary: AnalyzerSummary, region: &Region) -> Result<Analyzer, String> {
     let arn = summary.arn;
     let location = AnalyzerArn::parse(&arn).ok_or_else(|| format!("`{arn}` is not the ARN of an analyzer"))?;
+    if location.region != *region {
+        return Err(format!("{region} listed `{arn}`, which is in another region"));
+    }
     let analyzer_type = summary.r#type.as_str().to_owned();
     let status = summary.status.as_str().to_owned();
     for (member, word) in [("type", &analyzer_type), ("status", &status)] {
-        let is_a_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-        if !is_a_word {
+        // The SDK's filler for a missing word is a sentence.
+        if word.is_empty() || word.contains(char::is_whitespace) {
             return Err(format!("the {member} of {arn} is missing"));
         }
     }

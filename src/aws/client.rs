@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -77,13 +79,18 @@ impl Aws {
             .read_timeout(settings.attempt_timeout)
             .operation_attempt_timeout(settings.attempt_timeout)
             .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http)
-            .timeout_config(timeouts)
-            // The SDK's budget of retries is one for all accounts of a region: one sick account would take it from all.
-            .retry_config(RetryConfig::disabled());
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http.clone()).timeout_config(timeouts);
         if let Some(profile) = &settings.profile {
-            loader = loader.profile_name(profile);
+            // A profile that was asked for is taken, whatever the environment holds: the default chain would prefer that.
+            let region = aws_config::profile::ProfileFileRegionProvider::builder().profile_name(profile).build();
+            let region = aws_config::meta::region::ProvideRegion::region(&region).await;
+            let provider = ProviderConfig::without_region().with_http_client(http).with_region(region.clone());
+            let credentials = ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(profile);
+            loader = loader.profile_name(profile).credentials_provider(credentials.build());
+            if let Some(region) = region {
+                loader = loader.region(region);
+            }
         }
         Ok(Self::new(loader.load().await, settings.sts_region.as_deref()))
     }
@@ -92,7 +99,13 @@ impl Aws {
     pub fn new(config: SdkConfig, sts_region: Option<&str>) -> Self {
         let ambient = config.region().map(|region| region.as_ref().to_owned());
         let home_region = sts_region.map(str::to_owned).or(ambient).unwrap_or_else(|| "us-east-1".to_owned());
-        let config = config.into_builder().region(aws_config::Region::new(home_region.clone())).build();
+        // The SDK's budget of retries is one for all accounts of a region: one sick account would take it from all. Only
+        // the providers of the caller's own credentials keep theirs.
+        let config = config
+            .into_builder()
+            .region(aws_config::Region::new(home_region.clone()))
+            .retry_config(RetryConfig::disabled())
+            .build();
         Self {
             sts: aws_sdk_sts::Client::new(&config),
             organizations: aws_sdk_organizations::Client::new(&config),

@@ -183,12 +183,12 @@ where
         | "RequestThrottled"
         | "RequestThrottledException"
         | "SlowDown" => (ErrorKind::Throttled, true),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if is_scp(message) => {
+            (ErrorKind::ScpDenied, false)
+        }
         // STS has one code for a role that is missing and for a trust policy that refuses.
         "AccessDenied" | "AccessDeniedException" if operation == Operation::AssumeRole => {
             (ErrorKind::RoleNotAssumable, false)
-        }
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if is_scp(message) => {
-            (ErrorKind::ScpDenied, false)
         }
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => (ErrorKind::AccessDenied, false),
         "RegionDisabledException" => (ErrorKind::StsDisabledInRegion, false),
@@ -198,6 +198,7 @@ where
         | "ExpiredToken"
         | "ExpiredTokenException"
         | "RequestExpired"
+        | "RequestTimeTooSkewed"
         | "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "IncompleteSignature"

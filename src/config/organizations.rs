@@ -108,8 +108,13 @@ impl Organization {
     }
 
     /// Whether the configuration leaves this account out.
+    ///
+    /// Never for want of knowledge: an account whose OU or tags could not be read is audited.
     pub fn excludes(&self, account: &Account) -> bool {
-        (!self.include.is_empty() && !self.include.matches(account)) || self.exclude.matches(account)
+        let undecided = (account.ou_path.is_none() && !self.include.ou_paths.is_empty())
+            || (account.tags.is_none() && !self.include.tags.is_empty());
+        let not_included = !self.include.is_empty() && !self.include.matches(account) && !undecided;
+        not_included || self.exclude.matches(account)
     }
 
     /// Whether the configuration leaves this region of this account out.
@@ -195,10 +200,13 @@ impl Selector {
         self.accounts.contains(&account.id)
             || matches_ou(&self.ou_paths, account)
             || self.names.iter().any(|pattern| WildMatch::new(pattern).matches(&account.name))
-            || self
-                .tags
-                .iter()
-                .any(|(key, pattern)| account.tags.get(key).is_some_and(|value| WildMatch::new(pattern).matches(value)))
+            || self.tags.iter().any(|(key, pattern)| {
+                account
+                    .tags
+                    .as_ref()
+                    .and_then(|tags| tags.get(key))
+                    .is_some_and(|value| WildMatch::new(pattern).matches(value))
+            })
     }
 }
 
@@ -266,7 +274,7 @@ mod tests {
             name: "payments-closed".into(),
             state: AccountState::Active,
             ou_path: Some(path.into()),
-            tags: BTreeMap::from([("audit".into(), "off".into())]),
+            tags: Some(BTreeMap::from([("audit".into(), "off".into())])),
         }
     }
 
@@ -278,6 +286,19 @@ mod tests {
         assert!(below("o-1/r-1/ou-a", "o-1/r-1/ou-a"));
         assert!(!below("o-1/r-1/ou-a/*", "o-1/r-1/ou-ab"));
         assert!(!below("o-1/r-1/ou-a", "o-1/r-1/ou-a/ou-b"));
+    }
+
+    #[test]
+    fn an_account_is_not_left_out_for_want_of_knowledge() {
+        let tags = BTreeMap::from([("audit".to_owned(), "on".to_owned())]);
+        let by_tag = Organization { include: Selector { tags, ..Selector::default() }, ..Organization::named("x") };
+        let by_ou = Organization {
+            include: Selector { ou_paths: vec!["o-1/*".into()], ..Selector::default() },
+            ..Organization::named("x")
+        };
+        let unknown = Account { tags: None, ou_path: None, ..account("") };
+        assert!(by_tag.excludes(&account("o-2/r-1")) && by_ou.excludes(&account("o-2/r-1")));
+        assert!(!by_tag.excludes(&unknown) && !by_ou.excludes(&unknown));
     }
 
     #[test]

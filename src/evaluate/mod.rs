@@ -15,8 +15,8 @@ pub struct OrganizationView {
     owners_known: bool,
     /// By region, what the owners themselves said.
     regions: HashMap<Region, OwnedAnalyzers>,
-    /// By region, how many owners were read there.
-    read: HashMap<Region, usize>,
+    /// By region, the owners that were read there.
+    read: HashMap<Region, BTreeSet<AccountId>>,
 }
 
 /// The organization's analyzers in one region. The smallest ARN stands for all, so that the answer does not depend on
@@ -43,11 +43,6 @@ impl OrganizationView {
         Self { owners: owners.into_iter().collect(), owners_known, ..Self::default() }
     }
 
-    /// The view of an account outside any organization: no analyzer of an organization can cover it.
-    pub fn standalone() -> Self {
-        Self::new([], true)
-    }
-
     /// Takes in what was seen in one region of an owner. A region that the owner has not opted in to, or that has no
     /// Access Analyzer, holds none: that is an answer. A region that failed is not.
     pub fn note(&mut self, owner: AccountId, region: &Region, fact: &RegionFact) {
@@ -63,17 +58,18 @@ impl OrganizationView {
                 }
             }
         }
-        *self.read.entry(region.clone()).or_default() += 1;
-    }
-
-    /// Whether an account may own analyzers of this organization.
-    pub fn is_owner(&self, account: AccountId) -> bool {
-        self.owners.contains(&account)
+        self.read.entry(region.clone()).or_default().insert(owner);
     }
 
     /// Whether some owner, or the list of owners, could not be read in this region.
     pub fn is_blind_in(&self, region: &Region) -> bool {
-        !self.owners_known || self.read.get(region).copied().unwrap_or(0) < self.owners.len()
+        !self.owners_known || self.read.get(region).map_or(0, BTreeSet::len) < self.owners.len()
+    }
+
+    /// Whether an account may own analyzers of this organization, and could not be asked in this region: then what others
+    /// list of it is all there is.
+    pub fn is_unread_owner(&self, account: AccountId, region: &Region) -> bool {
+        self.owners.contains(&account) && !self.read.get(region).is_some_and(|read| read.contains(&account))
     }
 
     /// The organization's analyzers in a region, as far as anybody saw them. What a member lists counts only where the
@@ -85,13 +81,12 @@ impl OrganizationView {
             seen.active.clone_from(&owned.active);
             seen.inactive.clone_from(&owned.inactive);
         }
-        if self.is_blind_in(region) {
-            listed
-                .iter()
-                .filter(|analyzer| analyzer.zone_of_trust() == Some(ZoneOfTrust::Organization))
-                .filter(|analyzer| analyzer.location.region == *region && self.is_owner(analyzer.location.owner))
-                .for_each(|analyzer| seen.note(analyzer));
-        }
+        listed
+            .iter()
+            .filter(|analyzer| analyzer.zone_of_trust() == Some(ZoneOfTrust::Organization))
+            .filter(|analyzer| analyzer.location.region == *region)
+            .filter(|analyzer| self.is_unread_owner(analyzer.location.owner, region))
+            .for_each(|analyzer| seen.note(analyzer));
         seen
     }
 }
@@ -169,11 +164,22 @@ fn with_arn(reason: Reason, analyzer_arn: Option<String>) -> Coverage {
     Coverage { reason, analyzer_arn }
 }
 
-/// Where the organization's analyzers are out of sight (`blind`), a region that its own analyzer still covers keeps the
+/// Where the organization's analyzers are out of sight (`blind`), a region whose status does not hang on them keeps the
 /// reason it had: one denial must not make thousands of changes that mean nothing.
 pub fn keep_reason_while_blind(previous: Option<Reason>, current: Reason, blind: bool) -> Reason {
-    let both = Reason::AccountAndOrganizationAnalyzers;
-    if blind && previous == Some(both) && current == Reason::AccountAnalyzer { both } else { current }
+    use Reason::{
+        AccountAnalyzer, AccountAndOrganizationAnalyzers, AnalyzerNotActive, NoAnalyzer, OnlyOtherAnalyzerTypes,
+        RequiredZoneOfTrustMissing,
+    };
+    match (previous, current) {
+        (Some(AccountAndOrganizationAnalyzers), AccountAnalyzer) if blind => AccountAndOrganizationAnalyzers,
+        (Some(seen @ (RequiredZoneOfTrustMissing | AnalyzerNotActive)), NoAnalyzer | OnlyOtherAnalyzerTypes)
+            if blind =>
+        {
+            seen
+        }
+        _ => current,
+    }
 }
 
 #[cfg(test)]

@@ -164,6 +164,29 @@ fn what_a_member_lists_of_an_owner_counts_only_where_the_owner_could_not_be_aske
 }
 
 #[test]
+fn what_a_member_lists_of_an_owner_that_was_read_does_not_count_though_another_was_not() {
+    let delegated = id("888888888888");
+    let mut organization = OrganizationView::new([management(), delegated], true);
+    organization.note(management(), &Region::new(REGION), &RegionFact::Listed(vec![]));
+    let stale = vec![analyzer(management(), "ORGANIZATION", "ACTIVE")];
+    assert_eq!(verdict(stale, Requirement::Either, &organization), Reason::OrganizationAnalyzersUnknown);
+    let unread = vec![analyzer(delegated, "ORGANIZATION", "ACTIVE")];
+    assert_eq!(verdict(unread, Requirement::Either, &organization), Reason::OrganizationAnalyzer);
+}
+
+#[test]
+fn a_reason_is_kept_while_blind_only_if_the_status_does_not_hang_on_it() {
+    let kept = |previous, current, blind| keep_reason_while_blind(Some(previous), current, blind);
+    use Reason::*;
+    assert_eq!(kept(AccountAndOrganizationAnalyzers, AccountAnalyzer, true), AccountAndOrganizationAnalyzers);
+    assert_eq!(kept(AccountAndOrganizationAnalyzers, AccountAnalyzer, false), AccountAnalyzer);
+    assert_eq!(kept(RequiredZoneOfTrustMissing, NoAnalyzer, true), RequiredZoneOfTrustMissing);
+    assert_eq!(kept(RequiredZoneOfTrustMissing, NoAnalyzer, false), NoAnalyzer);
+    assert_eq!(kept(OrganizationAnalyzer, NoAnalyzer, true), NoAnalyzer);
+    assert_eq!(kept(OrganizationAnalyzer, OrganizationAnalyzersUnknown, true), OrganizationAnalyzersUnknown);
+}
+
+#[test]
 fn a_list_of_owners_that_could_not_be_read_leaves_the_answer_open() {
     let mut partly = OrganizationView::new([management()], false);
     partly.note(management(), &Region::new(REGION), &RegionFact::Listed(vec![]));
@@ -209,7 +232,7 @@ fn the_analyzer_that_is_named_covers_or_should() {
 
 #[test]
 fn without_an_organization_only_an_analyzer_of_its_own_covers() {
-    let alone = OrganizationView::standalone();
+    let alone = OrganizationView::new([], true);
     let leftover = vec![analyzer(member(), "ORGANIZATION", "ACTIVE")];
     assert_eq!(verdict(leftover, Requirement::Either, &alone), Reason::NoAnalyzer);
     assert_eq!(verdict(vec![own("ACCOUNT", "ACTIVE")], Requirement::Either, &alone), Reason::AccountAnalyzer);

@@ -104,6 +104,6 @@ pub struct Account {
     /// `o-…/r-…/ou-…` without a trailing slash and without the account itself; `None` where it is not known
     /// (a standalone account has none).
     pub ou_path: Option<String>,
-    /// The account's tags in Organizations; read only where the configuration selects by tag.
-    pub tags: BTreeMap<String, String>,
+    /// The account's tags in Organizations; read only where the configuration selects by tag. `None` where not known.
+    pub tags: Option<BTreeMap<String, String>>,
 }

@@ -57,7 +57,7 @@ pub struct Visit {
     pub account: Account,
     /// What became of it.
     pub outcome: VisitOutcome,
-    /// Why it was unreachable.
+    /// Why it was unreachable, or what most of the regions that could not be read had in common.
     pub failure: Option<Failure>,
     /// When the visit began.
     pub started_at: DateTime<Utc>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info, info_span};
 
 use super::{Limits, Sessions};
 use crate::aws::{Aws, AwsError, Operation, OptStatus, Session};
@@ -111,7 +111,10 @@ impl Auditor<'_> {
             }
             // The account does not say which regions it has (an empty list is no answer): those that are configured or
             // enabled by default are asked, and those last seen, so that none disappears.
-            Ok(_) | Err(_) => {
+            other => {
+                if let Err(error) = other {
+                    info!(account.id = %account.id, error.kind = %error.kind, "its regions cannot be listed: {error}");
+                }
                 let mut regions = fallback_regions(self.organization, &self.sessions.partition());
                 if self.organization.regions == RegionSelection::AllEnabled {
                     regions.extend(self.store.known_regions(self.scan, account.id).await?);

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::limits::endless;
+use super::limits::{MOST_PAGES, endless};
 use super::{Limits, Sessions};
 use crate::aws::{Aws, AwsError, Operation, Session};
 use crate::config::Organization;
@@ -34,8 +34,7 @@ pub struct DiscoverError(pub String);
 pub fn advise(error: &AwsError, what: &str, reader: Option<AccountId>, management: Option<AccountId>) -> DiscoverError {
     let advice = match error.kind {
         ErrorKind::Credentials => {
-            "check the credentials: AWS_PROFILE, AWS_ACCESS_KEY_ID, the instance's or the pod's role; `trustwatch doctor` \
-             shows who you are"
+            "check the credentials: `profile`, AWS_PROFILE, AWS_ACCESS_KEY_ID, the instance's or the pod's role"
                 .to_owned()
         }
         ErrorKind::RoleNotAssumable => {
@@ -119,7 +118,7 @@ impl Lister<'_> {
             let id = self.sessions.reader_account();
             let name = "standalone".to_owned();
             let state = AccountState::Active;
-            let _ = accounts.send(Account { id, name, state, ou_path: None, tags: BTreeMap::new() }).await;
+            let _ = accounts.send(Account { id, name, state, ou_path: None, tags: None }).await;
             return Ok(());
         };
         let reader_account = self.sessions.reader_account();
@@ -134,7 +133,7 @@ impl Lister<'_> {
                 Err(error) => warn!(account.id = %owner, error.kind = %error.kind, %error, "cannot be described"),
                 Ok(account) => {
                     sent.insert(account.id);
-                    let account = self.complete(account, &reader, &mut ou_paths).await.map_err(failed)?;
+                    let account = self.complete(account, &reader, &mut ou_paths).await;
                     if accounts.send(account).await.is_err() {
                         return Ok(());
                     }
@@ -142,25 +141,32 @@ impl Lister<'_> {
             }
         }
         let mut next_token: Option<String> = None;
-        loop {
+        let mut listed = 0;
+        for _ in 0..MOST_PAGES {
             let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
             let list = || self.aws.list_accounts(&reader, next_token.clone());
             let page = self.limits.call(Operation::ListAccounts, self.deadline, list).await.map_err(failed)?;
+            listed += page.items.len();
             for account in page.items {
                 if !sent.insert(account.id) {
                     continue;
                 }
-                let account = self.complete(account, &reader, &mut ou_paths).await.map_err(failed)?;
+                let account = self.complete(account, &reader, &mut ou_paths).await;
                 if accounts.send(account).await.is_err() {
                     return Ok(());
                 }
             }
             match page.next_token {
+                None if listed == 0 => {
+                    let error = "listing the accounts: the list is empty, which is not believed; no account was closed";
+                    return Err(DiscoverError(error.into()));
+                }
                 None => return Ok(()),
-                same if same == next_token => return Err(failed(endless(Operation::ListAccounts))),
+                same if same == next_token => break,
                 next => next_token = next,
             }
         }
+        Err(failed(endless(Operation::ListAccounts)))
     }
 
     /// Adds what the listing lacks: the OU path where AWS leaves `Paths` out, and tags where they are selected by.
@@ -169,24 +175,28 @@ impl Lister<'_> {
         mut account: Account,
         reader: &Session,
         ou_paths: &mut Option<BTreeMap<AccountId, String>>,
-    ) -> Result<Account, AwsError> {
+    ) -> Account {
         if account.ou_path.is_none() {
             if ou_paths.is_none() {
-                *ou_paths = Some(self.walk(reader).await?);
+                let walked = self.walk(reader).await.unwrap_or_else(|error| {
+                    warn!(error.kind = %error.kind, %error, "the OUs cannot be read: accounts without a path stay without one");
+                    BTreeMap::new()
+                });
+                *ou_paths = Some(walked);
             }
             account.ou_path = ou_paths.as_ref().and_then(|paths| paths.get(&account.id).cloned());
         }
         if self.organization.selects_by_tag() {
             let list = |token| self.aws.list_tags(reader, account.id, token);
             match self.limits.all_pages(Operation::ListTagsForResource, self.deadline, list).await {
-                Ok(tags) => account.tags = tags.into_iter().collect(),
+                Ok(tags) => account.tags = Some(tags.into_iter().collect()),
                 // An account that cannot be shown to be left out is audited.
                 Err(error) => {
                     warn!(account.id = %account.id, error.kind = %error.kind, %error, "its tags cannot be read");
                 }
             }
         }
-        Ok(account)
+        account
     }
 
     /// Walks the tree of OUs, for the path of every account.

@@ -6,7 +6,8 @@ use super::account::{Audit, Facts, Seen};
 use crate::config::Organization;
 use crate::evaluate::{OrganizationView, judge};
 use crate::model::{
-    AccountState, Coverage, ErrorKind, Failure, Reason, Region, RegionCoverage, RegionFact, Visit, VisitOutcome,
+    AccountState, Analyzer, Coverage, ErrorKind, Failure, Reason, Region, RegionCoverage, RegionFact, Visit,
+    VisitOutcome,
 };
 
 /// Judges an account. `known` are the regions that it has rows for if it was not entered.
@@ -65,6 +66,7 @@ fn judge_regions(
 ) {
     let account = visit.account.id;
     let mut failures: BTreeMap<ErrorKind, (usize, Failure)> = BTreeMap::new();
+    let mut seen_analyzers: BTreeMap<String, Analyzer> = BTreeMap::new();
     let mut read = 0;
     for (region, seen) in regions {
         // The first of the reasons for "not applicable" wins, and "excluded" is the last.
@@ -78,8 +80,10 @@ fn judge_regions(
             Seen::Fact(RegionFact::Listed(analyzers)) => {
                 read += 1;
                 // An owner that could be asked speaks for itself; what others list of it is older.
-                let speaks = |owner| owner == account || (view.is_owner(owner) && view.is_blind_in(&region));
-                visit.analyzers.extend(analyzers.into_iter().filter(|analyzer| speaks(analyzer.location.owner)));
+                let speaks = |owner| owner == account || view.is_unread_owner(owner, &region);
+                let heard = analyzers.into_iter().filter(|analyzer| speaks(analyzer.location.owner));
+                // Pages may overlap when the list changes between them: each analyzer once, as it was last seen.
+                seen_analyzers.extend(heard.map(|analyzer| (analyzer.arn.clone(), analyzer)));
                 visit.regions_read.push(region.clone());
             }
             Seen::Fact(RegionFact::Failed(failure)) => {
@@ -89,11 +93,11 @@ fn judge_regions(
         }
         visit.coverage.push(RegionCoverage { region, coverage });
     }
-    if read == 0
-        && let Some((_, failure)) = failures.into_values().max_by_key(|(count, _)| *count)
-    {
+    visit.analyzers = seen_analyzers.into_values().collect();
+    // An account that was read in part keeps the message of what was not: it says which kind of policy denied.
+    visit.failure = failures.into_values().max_by_key(|(count, _)| *count).map(|(_, failure)| failure);
+    if read == 0 && visit.failure.is_some() {
         visit.outcome = VisitOutcome::Unreachable;
-        visit.failure = Some(failure);
     }
 }
 

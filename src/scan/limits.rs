@@ -32,8 +32,11 @@ const PUBLISHED_RATES: &[(Operation, u32, u32)] = &[
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The longest that AWS's own `Retry-After` is followed.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
 /// More pages than any listing has: an answer that never ends is not an answer.
-const MOST_PAGES: usize = 100_000;
+pub const MOST_PAGES: usize = 100_000;
 
 /// The governor of all calls of one scan.
 #[derive(Debug)]
@@ -179,13 +182,13 @@ impl Limits {
     }
 }
 
-/// A listing whose token does not move on.
+/// A listing whose token does not move on, or that has too many pages.
 pub fn endless(operation: Operation) -> AwsError {
     AwsError {
         operation,
         kind: ErrorKind::MalformedResponse,
         code: None,
-        message: "the listing does not end: the same NextToken came back".into(),
+        message: "the listing does not end".into(),
         retryable: false,
         retry_after: None,
     }
@@ -196,7 +199,7 @@ fn deadline_passed(operation: Operation) -> AwsError {
         operation,
         kind: ErrorKind::Timeout,
         code: None,
-        message: "no answer before the visit's deadline".into(),
+        message: "no answer before the deadline".into(),
         retryable: false,
         retry_after: None,
     }
@@ -205,7 +208,7 @@ fn deadline_passed(operation: Operation) -> AwsError {
 /// Full jitter: anything from nothing to the doubled pause, after the time that AWS asked for.
 fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     let longest = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-    longest.mul_f64(fastrand::f64()) + retry_after.unwrap_or_default()
+    longest.mul_f64(fastrand::f64()) + retry_after.unwrap_or_default().min(LONGEST_WAIT)
 }
 
 #[cfg(test)]

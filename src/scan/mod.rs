@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, info, info_span};
 
 use crate::aws::Aws;
 use crate::clock::Clock;
@@ -99,11 +99,6 @@ impl Engine {
         let span = info_span!("scan", scan.id = scan_id);
         let end = self.run(scan_id, &limits, progress, stop).instrument(span).await?;
         self.store.finish_scan(scan_id, &end, self.clock.now()).await?;
-        match (end.state, &end.error) {
-            (ScanState::Failed, Some(problem)) => error!(scan.id = scan_id, "scan failed: {problem}"),
-            (state, Some(problem)) => warn!(scan.id = scan_id, state = %state, "scan ended: {problem}"),
-            (state, None) => info!(scan.id = scan_id, state = %state, "scan ended"),
-        }
         Ok(Outcome { scan_id, state: end.state, error: end.error, calls: limits.counts() })
     }
 

@@ -43,12 +43,15 @@ struct Recorded {
     account: AccountId,
     outcome: VisitOutcome,
     failure: Option<Failure>,
+    /// Whether the account was entered.
+    entered: bool,
 }
 
 impl Recorder<'_> {
     async fn record(&self, audit: Audit) -> Result<Recorded, StoreError> {
         let account = audit.account.id;
         let view = self.view.get_or_init(OrganizationView::default);
+        let entered = matches!(audit.facts, Facts::Entered(_));
         let (known, blind) = match &audit.facts {
             Facts::Entered(regions) => {
                 let listed = regions.iter().filter(|(_, seen)| matches!(seen, Seen::Fact(RegionFact::Listed(_))));
@@ -59,7 +62,7 @@ impl Recorder<'_> {
         };
         let visit = judge::visit(audit, &self.engine.organization, view, &known);
         self.engine.store.record_visit(self.scan_id, &visit, &blind, &self.engine.worker).await?;
-        Ok(Recorded { account, outcome: visit.outcome, failure: visit.failure })
+        Ok(Recorded { account, outcome: visit.outcome, failure: visit.failure, entered })
     }
 
     /// The regions that an account has rows for though it was not entered: those last seen, or else the configured or
@@ -88,8 +91,11 @@ struct Flow<'a> {
     /// Accounts that were listed and are not recorded.
     unrecorded: BTreeMap<AccountId, Account>,
     listed: BTreeSet<AccountId>,
-    audited: u64,
-    unreachable: u64,
+    /// The accounts that need no role: the caller's and the reader's own.
+    own: [AccountId; 2],
+    /// Of the accounts that need one, those that were entered, and those that could not be.
+    entered: u64,
+    locked: u64,
     example: Option<String>,
 }
 
@@ -127,8 +133,9 @@ pub async fn run(
         waiting: VecDeque::new(),
         unrecorded: BTreeMap::new(),
         listed: BTreeSet::new(),
-        audited: 0,
-        unreachable: 0,
+        own: [sessions.caller().account, sessions.reader_account()],
+        entered: 0,
+        locked: 0,
         example: None,
     };
 
@@ -228,12 +235,14 @@ impl Flow<'_> {
     }
 
     fn recorded(&mut self, recorded: Recorded) {
-        let Recorded { account, outcome, failure } = recorded;
+        let Recorded { account, outcome, failure, entered } = recorded;
         self.unrecorded.remove(&account);
         let unreachable = outcome == VisitOutcome::Unreachable;
         self.progress.visit_recorded(unreachable);
-        self.audited += u64::from(outcome == VisitOutcome::Audited);
-        self.unreachable += u64::from(unreachable);
+        if !self.own.contains(&account) {
+            self.entered += u64::from(entered);
+            self.locked += u64::from(unreachable && !entered);
+        }
         if let (true, Some(failure)) = (unreachable, failure) {
             info!(scan.id = self.scan_id, account.id = %account, error.kind = %failure.kind, "unreachable: {}", failure.message);
             self.example.get_or_insert_with(|| format!("{account}: {}", failure.message));
@@ -268,12 +277,12 @@ impl Flow<'_> {
                 let error = format!("the scan's deadline passed ({deadline}, limits.scan_deadline)");
                 end(ScanState::Incomplete, Some(error), list_complete)
             }
-            None if self.audited == 0 && self.unreachable > 0 => {
+            None if self.entered == 0 && self.locked > 0 => {
                 let example = self.example.unwrap_or_default();
                 let error = format!(
                     "no account could be entered ({} tried), for example {example}; check `member_role`, its trust policy \
                      and the external id with `trustwatch doctor`",
-                    self.unreachable
+                    self.locked
                 );
                 end(ScanState::Failed, Some(error), list_complete)
             }
@@ -281,13 +290,8 @@ impl Flow<'_> {
         }
     }
 
-    /// Why the account list is not believed, if it is not: empty, or much shorter than what is known.
+    /// Why the account list is not believed, if it is not: it is much shorter than what is known.
     fn unbelievable(&self, known: &[AccountId]) -> Option<String> {
-        if self.listed.is_empty() {
-            return Some(
-                "listing the accounts: the list is empty, which is not believed; no account was closed".into(),
-            );
-        }
         let missing = known.iter().filter(|id| !self.listed.contains(id)).count();
         let most = self.engine.organization.max_account_loss;
         #[expect(clippy::cast_precision_loss, reason = "numbers of accounts are far below 2^53")]

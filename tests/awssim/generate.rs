@@ -46,6 +46,7 @@ pub fn world(scenario: &Scenario) -> World {
         analyzer_page_size: scenario.analyzer_page_size,
         creating_reads: scenario.creating_reads,
         members_see_organization_analyzers: scenario.members_see_organization_analyzers,
+        hide_accounts: false,
     };
     let mut world = World {
         seed: scenario.seed,

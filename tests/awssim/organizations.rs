@@ -33,7 +33,7 @@ pub fn call(world: &World, caller: &Caller, operation: &str, input: &Value) -> R
             "MasterAccountEmail": world.accounts[&organization.management].email,
         }})),
         "ListAccounts" => {
-            let accounts: Vec<&Account> = world.accounts.values().collect();
+            let accounts: Vec<&Account> = world.accounts.values().filter(|_| !world.switches.hide_accounts).collect();
             list(world, input, "Accounts", &accounts, |account| describe(world, account))
         }
         "DescribeAccount" => {

@@ -42,6 +42,8 @@ pub struct Switches {
     pub analyzer_page_size: usize,
     pub creating_reads: u32,
     pub members_see_organization_analyzers: bool,
+    /// ListAccounts answers with an empty list.
+    pub hide_accounts: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]

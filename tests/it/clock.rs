@@ -78,7 +78,7 @@ fn visit(account: &str, finished_at: DateTime<Utc>, status: &str) -> Visit {
             name: String::new(),
             state: AccountState::Active,
             ou_path: None,
-            tags: BTreeMap::new(),
+            tags: None,
         },
         outcome: VisitOutcome::Audited,
         failure: None,

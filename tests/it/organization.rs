@@ -171,13 +171,31 @@ async fn a_list_that_shrank_too_much_fails_the_scan_and_closes_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_that_breaks_off_fails_the_scan_and_closes_nothing() {
+async fn an_empty_list_fails_the_scan_though_the_owners_could_be_described() {
+    let story = Story::begin(&Scenario::calm(3)).await;
+    story.sim.world().switches.hide_accounts = true;
+    let outcome = story.scan().await;
+    assert_eq!(outcome.state, ScanState::Failed);
+    let expected = "listing the accounts: the list is empty, which is not believed; no account was closed";
+    assert_eq!(outcome.error.as_deref(), Some(expected));
+}
+
+#[tokio::test]
+async fn ous_that_cannot_be_walked_leave_accounts_without_a_path_and_audited() {
+    let mut story = Story::begin(&Scenario { paths: false, ..Scenario::calm(3) }).await;
+    story.limits.attempts = 1;
+    story.sim.weather(vec![failing("ListRoots", 1.0)]);
+    let report = story.complete_scan().await;
+    assert_eq!(report.scan.accounts_audited, Some(5));
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_fails_the_scan_and_closes_nothing() {
     let mut story = Story::begin(&Scenario::calm(50)).await;
     story.limits.attempts = 2;
     story.complete_scan().await;
     let before = story.coverage().await;
-    // The first page comes; the second does not, however often it is asked for.
-    story.sim.weather(vec![Rule { first: None, ..failing("ListAccounts", 1.0) }]);
+    story.sim.weather(vec![failing("ListAccounts", 1.0)]);
     let outcome = story.scan().await;
     assert_eq!(outcome.state, ScanState::Failed);
     assert!(outcome.error.unwrap().starts_with("listing the accounts: organizations:ListAccounts: ServiceException"));

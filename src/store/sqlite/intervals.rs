@@ -33,11 +33,13 @@ pub fn changes(open: &[Open], seen: &[RegionCoverage], blind: &[Region], last_ch
     let mut changes = Changes::default();
     for now in seen {
         let before = open.iter().find(|before| before.region == now.region);
-        let Coverage { mut reason, analyzer_arn } = now.coverage.clone();
-        reason = keep_reason_while_blind(before.map(|before| before.reason), reason, blind.contains(&now.region));
+        let Coverage { reason: seen_reason, analyzer_arn } = now.coverage.clone();
+        let blind = blind.contains(&now.region);
+        let reason = keep_reason_while_blind(before.map(|before| before.reason), seen_reason, blind);
         match before {
             Some(before) if before.reason == reason => {
-                if before.analyzer_arn != analyzer_arn {
+                // A reason that was kept keeps its analyzer: it is not the one that was seen.
+                if reason == seen_reason && before.analyzer_arn != analyzer_arn {
                     changes.rename.push((now.region.clone(), analyzer_arn));
                 }
             }

@@ -53,7 +53,9 @@ pub async fn report(pool: &SqlitePool, scan: ScanId) -> Result<ScanReport, Store
     .doing(DOING)?;
     let unreadable = sqlx::query_as(
         "SELECT coverage.reason, count(DISTINCT visit.account_key) AS accounts, count(*) AS account_regions,
-                min(account.account_id) AS example_account_id, min(visit.error_message) AS example_message
+                -- Of one row: SQLite takes bare columns from the row of the only min().
+                account.account_id AS example_account_id, visit.error_message AS example_message,
+                min(CASE visit.error_kind WHEN coverage.reason THEN '0' ELSE '1' END || account.account_id)
          FROM visit JOIN account USING (account_key) JOIN coverage USING (account_key)
          WHERE visit.scan_id = $1 AND coverage.valid_to IS NULL AND coverage.status = 'unknown'
          GROUP BY coverage.reason
