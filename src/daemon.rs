@@ -25,6 +25,12 @@ pub async fn engine(config: &Config, organization: &Organization, store: Arc<dyn
     Ok(Engine {
         aws: Arc::new(connect(config, organization).await?),
         organization: organization.clone(),
+        others: config
+            .organizations
+            .iter()
+            .map(|one| one.name.clone())
+            .filter(|name| *name != organization.name)
+            .collect(),
         limits: config.limits.clone(),
         store,
         clock: Arc::new(SystemClock),

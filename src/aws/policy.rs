@@ -29,6 +29,89 @@ fn policy(statements: &[Value]) -> Value {
     json!({"Version": "2012-10-17", "Statement": statements})
 }
 
+/// What of the configuration decides what the roles need.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    /// The member role's ARN, with a wildcard or a placeholder for the account.
+    pub member_arn: String,
+    /// The role that trustwatch runs as.
+    pub central_arn: String,
+    /// The role that reads the organization, where there is one.
+    pub reader_arn: Option<String>,
+    /// Whether the member role is assumed from the reader role's session.
+    pub chained: bool,
+    /// Whether sessions carry a source identity.
+    pub source_identity: bool,
+    /// Whether the caller's session carries transitive tags, as those of EKS pod identity do.
+    pub transitive_tags: bool,
+}
+
+impl Roles {
+    /// The actions of assuming a role: session tags and a source identity each need one of their own (IAM User Guide,
+    /// "Pass session tags in AWS STS", "Monitor and control actions taken with assumed roles").
+    fn assume(&self) -> Value {
+        let mut actions = vec![Operation::AssumeRole.action()];
+        actions.extend(self.source_identity.then_some("sts:SetSourceIdentity"));
+        actions.extend(self.transitive_tags.then_some("sts:TagSession"));
+        json!(actions)
+    }
+
+    /// The trust policy of the member role.
+    pub fn member_trust(&self, external_id: Option<&str>) -> Value {
+        let from_reader = self.reader_arn.as_ref().filter(|_| self.chained);
+        self.trust(from_reader.unwrap_or(&self.central_arn), external_id)
+    }
+
+    /// The trust policy of the reader role.
+    pub fn reader_trust(&self) -> Value {
+        self.trust(&self.central_arn, None)
+    }
+
+    fn trust(&self, principal: &str, external_id: Option<&str>) -> Value {
+        let mut statement = json!({"Effect": "Allow", "Principal": {"AWS": principal}, "Action": self.assume()});
+        if let Some(external_id) = external_id {
+            statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": external_id}});
+        }
+        policy(&[statement])
+    }
+
+    /// The permissions of the reader role, where there is one: it reads the organization, audits its own account, and
+    /// enters the others where roles are chained.
+    pub fn reader_permissions(&self) -> Value {
+        let mut statements = vec![read_organization(), audit_own_account()];
+        statements.extend(self.chained.then(|| self.enter(&[&self.member_arn])));
+        policy(&statements)
+    }
+
+    /// The permissions of the central role: it enters the other roles, audits its own account, and reads the organization
+    /// where no reader role does.
+    pub fn central_permissions(&self) -> Value {
+        let mut statements = vec![audit_own_account()];
+        let mut enters = Vec::new();
+        match &self.reader_arn {
+            None => statements.push(read_organization()),
+            Some(reader) => enters.push(reader.as_str()),
+        }
+        if !self.chained {
+            enters.push(&self.member_arn);
+        }
+        statements.push(self.enter(&enters));
+        policy(&statements)
+    }
+
+    fn enter(&self, roles: &[&str]) -> Value {
+        json!({"Sid": "EnterAccounts", "Effect": "Allow", "Action": self.assume(), "Resource": roles})
+    }
+}
+
+fn read_organization() -> Value {
+    json!({"Sid": "ReadOrganization", "Effect": "Allow", "Action": actions(READ), "Resource": "*"})
+}
+
+fn audit_own_account() -> Value {
+    json!({"Sid": "AuditOwnAccount", "Effect": "Allow", "Action": actions(AUDIT), "Resource": "*"})
+}
+
 /// The permissions of the member role; the session policy is the same.
 pub fn member_permissions() -> Value {
     policy(&[json!({"Sid": "AuditAccessAnalyzer", "Effect": "Allow", "Action": actions(AUDIT), "Resource": "*"})])
@@ -39,39 +122,53 @@ pub fn session_policy() -> String {
     member_permissions().to_string()
 }
 
-/// The trust policy of the member role.
-pub fn member_trust(central_role_arn: &str, external_id: Option<&str>) -> Value {
-    let mut statement = json!({
-        "Effect": "Allow",
-        "Principal": {"AWS": central_role_arn},
-        "Action": Operation::AssumeRole.action(),
-    });
-    if let Some(external_id) = external_id {
-        statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": external_id}});
-    }
-    policy(&[statement])
-}
-
-/// The permissions of the central role: it reads the organization, assumes the member role, and audits its own account.
-pub fn central_permissions(member_role_arn: &str) -> Value {
-    policy(&[
-        json!({"Sid": "ReadOrganization", "Effect": "Allow", "Action": actions(READ), "Resource": "*"}),
-        json!({"Sid": "EnterAccounts", "Effect": "Allow", "Action": Operation::AssumeRole.action(), "Resource": member_role_arn}),
-        json!({"Sid": "AuditOwnAccount", "Effect": "Allow", "Action": actions(AUDIT), "Resource": "*"}),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_policies_allow_every_operation_that_is_called_and_nothing_else() {
-        let central = central_permissions("arn:aws:iam::*:role/TrustwatchAudit").to_string();
+        let central = roles(None, false).central_permissions().to_string();
         for operation in Operation::ALL {
             // GetCallerIdentity needs no permission.
             let is_needed = *operation != Operation::GetCallerIdentity;
             assert_eq!(central.contains(&format!("\"{}\"", operation.action())), is_needed, "{operation:?}");
+        }
+    }
+
+    fn roles(reader: Option<&str>, chained: bool) -> Roles {
+        Roles {
+            member_arn: "arn:aws:iam::*:role/TrustwatchAudit".into(),
+            central_arn: "arn:aws:iam::111111111111:role/Trustwatch".into(),
+            reader_arn: reader.map(str::to_owned),
+            chained,
+            source_identity: false,
+            transitive_tags: false,
+        }
+    }
+
+    #[test]
+    fn with_a_reader_role_the_central_role_only_enters() {
+        let reader = "arn:aws:iam::222222222222:role/OrgReader";
+        let apart = roles(Some(reader), false);
+        let central = apart.central_permissions().to_string();
+        assert!(central.contains(reader) && central.contains("TrustwatchAudit") && !central.contains("ListAccounts"));
+        assert!(apart.reader_permissions().to_string().contains("organizations:ListAccounts"));
+        assert!(!apart.reader_permissions().to_string().contains("sts:AssumeRole"));
+        assert!(apart.member_trust(None).to_string().contains("role/Trustwatch\""));
+
+        let chained = roles(Some(reader), true);
+        assert!(!chained.central_permissions().to_string().contains("TrustwatchAudit"));
+        assert!(chained.reader_permissions().to_string().contains("sts:AssumeRole"));
+        assert!(chained.member_trust(None).to_string().contains("role/OrgReader\""));
+    }
+
+    #[test]
+    fn tags_and_a_source_identity_are_allowed_where_sessions_carry_them() {
+        let roles = Roles { source_identity: true, transitive_tags: true, ..roles(None, false) };
+        for policy in [roles.member_trust(Some("x")), roles.central_permissions()] {
+            let text = policy.to_string();
+            assert!(text.contains("sts:SetSourceIdentity") && text.contains("sts:TagSession"), "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Context, Failure};
+use super::{Context, Failure, say};
 use crate::config::{json_schema, markdown_reference};
 
 /// Look at the configuration.
@@ -40,11 +40,11 @@ impl Config {
                 let file =
                     loaded.file.map_or_else(|| "defaults and environment".into(), |file| file.display().to_string());
                 let names: Vec<_> = loaded.config.organizations.iter().map(|one| one.name.as_str()).collect();
-                println!("{file}: valid; organizations: {}", names.join(", "));
+                say(&format!("{file}: valid; organizations: {}", names.join(", ")))?;
             }
-            Command::Show => print!("{}", context.load()?.config.to_toml()?),
-            Command::Schema { format: Format::Json } => println!("{}", serde_json::to_string_pretty(&json_schema())?),
-            Command::Schema { format: Format::Markdown } => print!("{}", markdown_reference()),
+            Command::Show => say(context.load()?.config.to_toml()?.trim_end())?,
+            Command::Schema { format: Format::Json } => say(&serde_json::to_string_pretty(&json_schema())?)?,
+            Command::Schema { format: Format::Markdown } => say(markdown_reference().trim_end())?,
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 use clap::Args;
 use tokio::time::Instant;
 
-use super::style::{Style, counted};
-use super::{Context, Failure, chosen, load_quietly};
+use super::style::{Style, clean, counted};
+use super::{Context, Failure, chosen, load_quietly, say};
 use crate::aws::{Aws, AwsError, Operation};
 use crate::config::{Config, Loaded, Organization};
 use crate::daemon;
@@ -28,16 +28,26 @@ pub struct Doctor {
 struct Lines {
     style: Style,
     bad: bool,
+    failure: Option<Failure>,
 }
 
 impl Lines {
-    fn good(&self, text: &str) {
-        println!("{} {text}", self.style.good("✓"));
+    fn good(&mut self, text: &str) {
+        let mark = self.style.good("✓");
+        self.line(&format!("{mark} {}", clean(text)));
     }
 
     fn bad(&mut self, text: &str) {
         self.bad = true;
-        println!("{} {text}", self.style.bad("✗"));
+        let mark = self.style.bad("✗");
+        self.line(&format!("{mark} {}", clean(text)));
+    }
+
+    /// What cannot be written ends the command, but no check.
+    fn line(&mut self, text: &str) {
+        if let (None, Err(failure)) = (&self.failure, say(text)) {
+            self.failure = Some(failure);
+        }
     }
 }
 
@@ -49,11 +59,15 @@ impl Doctor {
             None => None,
             Some(id) => Some(id.parse().map_err(|error| Failure::Usage(format!("--account: {error}")))?),
         };
-        let mut lines = Lines { style: Style::of_stdout(), bad: false };
+        let mut lines = Lines { style: Style::of_stdout(), bad: false, failure: None };
         database(&loaded, &mut lines).await;
         for organization in organizations {
-            println!("{}", lines.style.bold(&organization.name));
+            let name = lines.style.bold(&organization.name);
+            lines.line(&name);
             examine(&loaded.config, organization, account, &mut lines).await?;
+        }
+        if let Some(failure) = lines.failure {
+            return Err(failure);
         }
         if lines.bad { Err(Failure::Reported) } else { Ok(()) }
     }
@@ -61,21 +75,24 @@ impl Doctor {
 
 async fn database(loaded: &Loaded, lines: &mut Lines) {
     let url = &loaded.config.store.url;
+    let file = store::file_of(url);
+    let file = file.display();
     match store::schema_version(url).await {
         Ok(version) if version.found == version.known => {
-            lines.good(&format!("the database {url} answers; its schema is current (version {})", version.found));
+            lines.good(&format!("the database {file} answers; its schema is current (version {})", version.found));
         }
         Ok(version) if version.found < version.known => lines.bad(&format!(
-            "the database {url} has schema version {}, and {} is needed: run `trustwatch migrate`",
+            "the database {file} has schema version {}, and {} is needed: run `trustwatch migrate`",
             version.found, version.known
         )),
         Ok(version) => {
             let error = StoreError::NewerSchema { found: version.found, known: version.known };
             lines.bad(&error.to_string());
         }
-        Err(StoreError::Missing(path)) => {
-            lines.good(&format!("the database {} is not there yet; the first scan makes it", path.display()));
-        }
+        Err(StoreError::Missing(path)) => match store::check_writable(url) {
+            Ok(()) => lines.good(&format!("the database {} is not there yet; the first scan makes it", path.display())),
+            Err(error) => lines.bad(&error.to_string()),
+        },
         Err(error) => lines.bad(&error.to_string()),
     }
 }

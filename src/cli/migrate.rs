@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, Failure, load_quietly};
+use super::{Context, Failure, load_quietly, say};
 use crate::store::{self, Access, StoreError};
 
 /// Bring the database's schema up to date.
@@ -22,9 +22,9 @@ impl Migrate {
         store::open(url, Access::Write { migrate: true }).await?.close().await;
         let after = store::schema_version(url).await?.found;
         if before == after {
-            println!("the schema is up to date, at version {after}");
+            say(&format!("the schema is up to date, at version {after}"))?;
         } else {
-            println!("migrated from version {before} to version {after}");
+            say(&format!("migrated from version {before} to version {after}"))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod scan;
 mod style;
 mod summary;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Faults, Loaded, Organization, Sources, load};
 use crate::lifecycle::INTERRUPTED;
-use crate::telemetry;
+use crate::telemetry::{self, Audience};
 
 /// Is every account of an AWS organization watched for external access, in every region?
 ///
@@ -32,7 +33,7 @@ use crate::telemetry;
     after_help = "Examples:\n  \
         trustwatch doctor                     who am I, and what am I allowed to do?\n  \
         trustwatch scan                       audit the organization once, now\n  \
-        trustwatch query \"SELECT account_id, region, reason FROM current_coverage WHERE status = 'not_covered'\"\n  \
+        trustwatch query \"SELECT status, count(*) FROM current_coverage GROUP BY status\"\n  \
         trustwatch run --config trustwatch.toml\n\n\
         Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 --fail-on matched, 130 interrupted"
 )]
@@ -61,7 +62,7 @@ enum Command {
     Query(query::Query),
     /// Check credentials, permissions and the database; each line says what to do.
     Doctor(doctor::Doctor),
-    /// Print the least-privilege policies of the member role and of the central role.
+    /// Print the least-privilege policies of the roles.
     Policy(policy::Policy),
     /// Print a shell's completions.
     Completions {
@@ -85,6 +86,8 @@ enum Failure {
     Matched(String),
     /// Exit code 130.
     Interrupted,
+    /// Exit code 141 (128 + SIGPIPE): whoever read standard output closed it.
+    ClosedPipe,
 }
 
 impl From<Faults> for Failure {
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
                 Failure::Reported => (1, None),
                 Failure::Matched(what) => (3, Some(what)),
                 Failure::Interrupted => (INTERRUPTED, None),
+                Failure::ClosedPipe => (141, None),
             };
             if let Some(message) = message {
                 eprintln!("trustwatch: {message}");
@@ -149,8 +153,9 @@ pub fn main() -> ExitCode {
 fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "trustwatch", &mut std::io::stdout());
-            Ok(())
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "trustwatch", &mut text);
+            say(String::from_utf8_lossy(&text).trim_end())
         }
         Command::Config(command) => command.run(context),
         Command::Policy(command) => command.run(context),
@@ -168,10 +173,21 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 
+/// Writes to standard output. Whoever reads it may have read enough, as `head` does: that is an end, not an error.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).map_err(closed)
+}
+
+/// What the failure of writing to standard output means.
+fn closed(error: std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::BrokenPipe { Failure::ClosedPipe } else { Failure::Failed(error.into()) }
+}
+
 /// Loads the configuration for a command that a person waits for.
 fn load_quietly(context: &Context) -> Result<Loaded, Failure> {
     let loaded = context.load()?;
-    telemetry::start(&loaded.config.log, "warn")?;
+    telemetry::start(&loaded.config.log, Audience::Person)?;
     Ok(loaded)
 }
 

@@ -3,18 +3,18 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Context, Failure, chosen};
+use super::{Context, Failure, chosen, say};
 use crate::aws::policy;
 
-/// Print the least-privilege policies of the member role and of the central role.
+/// Print the least-privilege policies of the member role, of the central role, and of the reader role if there is one.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     trustwatch policy --central-role-arn arn:aws:iam::111111111111:role/Trustwatch --runs-on eks\n  \
     trustwatch policy | jq .member_role.permissions_policy")]
 pub struct Policy {
     /// The role that trustwatch runs as: the one that member roles trust.
-    #[arg(long, value_name = "ARN", default_value = "arn:aws:iam::111111111111:role/Trustwatch")]
-    central_role_arn: String,
+    #[arg(long, value_name = "ARN")]
+    central_role_arn: Option<String>,
     /// Where trustwatch runs, for the central role's trust policy.
     #[arg(long, value_enum, default_value_t = RunsOn::Ec2)]
     runs_on: RunsOn,
@@ -38,12 +38,31 @@ impl Policy {
         let loaded = context.load()?;
         let organizations = chosen(&loaded, self.organization.as_deref())?;
         let Some(organization) = organizations.first() else { return Ok(()) };
-        let partition = self.central_role_arn.split(':').nth(1).filter(|name| name.starts_with("aws"));
-        let Some(partition) = partition.filter(|_| self.central_role_arn.contains(":role/")) else {
+        let reader_arn = organization.reader_role_arn.clone();
+        let partition_of = |arn: &str| arn.split(':').nth(1).filter(|name| name.starts_with("aws")).map(str::to_owned);
+        let central_arn = match &self.central_role_arn {
+            Some(arn) => arn.clone(),
+            None => {
+                eprintln!(
+                    "trustwatch: 111111111111 and Trustwatch are placeholders: name your role with --central-role-arn"
+                );
+                let partition = reader_arn.as_deref().and_then(partition_of).unwrap_or_else(|| "aws".to_owned());
+                format!("arn:{partition}:iam::111111111111:role/Trustwatch")
+            }
+        };
+        let Some(partition) = partition_of(&central_arn).filter(|_| central_arn.contains(":role/")) else {
             return Err(Failure::Usage(format!(
-                "--central-role-arn {}: not a role ARN; expected one like \"arn:aws:iam::111111111111:role/Trustwatch\"",
-                self.central_role_arn
+                "--central-role-arn {central_arn}: not a role ARN; expected one like \
+                 \"arn:aws:iam::111111111111:role/Trustwatch\""
             )));
+        };
+        let roles = policy::Roles {
+            member_arn: organization.member_role_arn(&partition, "*"),
+            central_arn,
+            reader_arn,
+            chained: organization.chain_roles,
+            source_identity: organization.source_identity.is_some(),
+            transitive_tags: matches!(self.runs_on, RunsOn::Eks),
         };
         let external_id = organization.external_id.as_ref().map(|_| "<the external id of your configuration>");
         let (service, actions) = match self.runs_on {
@@ -55,19 +74,26 @@ impl Policy {
             "Version": "2012-10-17",
             "Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": actions}],
         });
-        let policies = json!({
+        let mut policies = json!({
             "member_role": {
-                "arn": organization.member_role_arn(partition, "<each account>"),
-                "trust_policy": policy::member_trust(&self.central_role_arn, external_id),
+                "arn": organization.member_role_arn(&partition, "<each account>"),
+                "trust_policy": roles.member_trust(external_id),
                 "permissions_policy": policy::member_permissions(),
             },
             "central_role": {
-                "arn": self.central_role_arn,
+                "arn": roles.central_arn,
                 "trust_policy": central_trust,
-                "permissions_policy": policy::central_permissions(&organization.member_role_arn(partition, "*")),
+                "permissions_policy": roles.central_permissions(),
             },
         });
-        println!("{}", serde_json::to_string_pretty(&policies)?);
+        if let Some(arn) = &roles.reader_arn {
+            policies["reader_role"] = json!({
+                "arn": arn,
+                "trust_policy": roles.reader_trust(),
+                "permissions_policy": roles.reader_permissions(),
+            });
+        }
+        say(&serde_json::to_string_pretty(&policies)?)?;
         Ok(())
     }
 }

@@ -7,17 +7,18 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
 
 use super::style::clean;
-use super::{Context, Failure, load_quietly};
+use super::{Context, Failure, closed, load_quietly, say};
 use crate::store::{self, Access, Cell, RowSink};
 
 /// Ask the store a question in SQL. Nothing can be changed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     trustwatch query \"SELECT status, count(*) AS rows FROM current_coverage GROUP BY status\"\n  \
-    trustwatch query --format csv \"SELECT * FROM current_coverage WHERE status = 'not_covered'\" > gaps.csv\n\n\
+    trustwatch query --format csv \"SELECT * FROM current_coverage\" > coverage.csv\n\n\
     Views: current_coverage, scan_summary, account_visits, current_analyzers")]
 pub struct Query {
-    /// The query.
+    /// The query: one statement that begins with SELECT, WITH, VALUES or EXPLAIN.
+    #[arg(allow_hyphen_values = true)]
     sql: String,
     /// How rows are written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -41,7 +42,7 @@ impl Query {
                 sink.0.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
                 let result = store.query(&self.sql, &mut sink).await;
                 if result.is_ok() {
-                    println!("{}", sink.0);
+                    say(&sink.0.to_string())?;
                 }
                 result
             }
@@ -49,7 +50,7 @@ impl Query {
                 let mut sink = CsvSink { writer: csv::Writer::from_writer(std::io::stdout()), error: None };
                 let result = store.query(&self.sql, &mut sink).await;
                 let error = sink.error.or(sink.writer.flush().err());
-                error.map_or(Ok(()), Err)?;
+                error.map_or(Ok(()), |error| Err(closed(error)))?;
                 result
             }
             Format::Json => {
@@ -64,7 +65,7 @@ impl Query {
                     let end = sink.end();
                     sink.note(end);
                 }
-                sink.error.map_or(Ok(()), Err)?;
+                sink.error.map_or(Ok(()), |error| Err(closed(error)))?;
                 result
             }
         };

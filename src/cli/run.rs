@@ -4,7 +4,8 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Failure};
-use crate::{daemon, lifecycle, telemetry};
+use crate::telemetry::{self, Audience};
+use crate::{daemon, lifecycle};
 
 /// Run as a daemon: scan on the configured schedule until INT or TERM.
 #[derive(Debug, Args)]
@@ -16,7 +17,7 @@ pub struct Run {}
 impl Run {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = context.load()?;
-        telemetry::start(&loaded.config.log, "info")?;
+        telemetry::start(&loaded.config.log, Audience::Collector)?;
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone())?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), commit = env!("BUILD_COMMIT"), "trustwatch starts");

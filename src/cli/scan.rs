@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::style::Style;
-use super::{Context, Failure, chosen, load_quietly, summary};
+use super::{Context, Failure, chosen, load_quietly, say, summary};
 use crate::model::{ScanState, Trigger};
 use crate::scan::{Engine, Outcome, Progress, Request};
 use crate::store::{ScanReport, StoreError};
@@ -66,7 +66,7 @@ impl Scan {
             let outcome = watched(&engine, &stop).await?;
             let report = store.report(outcome.scan_id).await?;
             if self.format == Format::Table {
-                print!("{}", summary::render(&report, &outcome.calls, Style::of_stdout()));
+                say(summary::render(&report, &outcome.calls, Style::of_stdout()).trim_end())?;
             }
             scans.push((report, outcome));
         }
@@ -78,7 +78,7 @@ impl Scan {
                     json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "calls": outcome.calls})
                 })
                 .collect();
-            println!("{}", serde_json::to_string_pretty(&json!({"scans": scans}))?);
+            say(&serde_json::to_string_pretty(&json!({"scans": scans}))?)?;
         }
         self.verdict(&scans, stop.is_cancelled())
     }
@@ -91,7 +91,8 @@ impl Scan {
         let problems: Vec<String> = unfinished
             .map(|(report, outcome)| {
                 let problem = outcome.error.as_deref().unwrap_or("no reason is known");
-                format!("the scan of `{}` is {}: {problem}", report.scan.organization_name, outcome.state)
+                let how = if outcome.state == ScanState::Failed { "failed" } else { "is incomplete" };
+                format!("the scan of `{}` {how}: {problem}", report.scan.organization_name)
             })
             .collect();
         if !problems.is_empty() {

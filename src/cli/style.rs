@@ -68,11 +68,12 @@ pub fn counted(number: i64, one: &str) -> String {
     format!("{} {one}{plural}", grouped(number))
 }
 
-/// A share in per cent with one decimal, rounded down: only all is 100 %.
+/// A share in per cent with one decimal: only all is 100 %, and only nothing is 0 %.
 pub fn percent(share: Option<f64>) -> String {
     match share {
         None => "–".to_owned(),
-        Some(share) => format!("{:.1} %", (share * 1000.0).floor() / 10.0),
+        Some(share) if share > 0.0 && share < 1.0 => format!("{:.1} %", (share * 100.0).clamp(0.1, 99.9)),
+        Some(share) => format!("{:.1} %", share * 100.0),
     }
 }
 
@@ -83,6 +84,8 @@ mod tests {
     #[test]
     fn only_all_is_a_hundred_per_cent() {
         assert_eq!(percent(Some(0.9999)), "99.9 %");
+        assert_eq!(percent(Some(0.0001)), "0.1 %");
+        assert_eq!(percent(Some(0.9008)), "90.1 %");
         assert_eq!(percent(Some(1.0)), "100.0 %");
         assert_eq!(percent(None), "–");
     }

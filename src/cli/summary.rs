@@ -50,9 +50,6 @@ fn headline(scan: &ScanTotals, style: Style, text: &mut String) {
         scan.scan_id,
         scan.duration_seconds.unwrap_or(0.0)
     );
-    if let Some(error) = &scan.error {
-        let _ = writeln!(text, "  {}", style.bad(&clean(error)));
-    }
 }
 
 fn figures(scan: &ScanTotals, style: Style, text: &mut String) {

@@ -81,14 +81,35 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
 
     let merged: serde_json::Value = figment.extract().map_err(|error| Faults(vec![unreadable(&error.to_string())]))?;
-    let mut checker = Checker { root: &schema, origins: &origins, faults };
+    let mut checker = Checker { root: &schema, origins: &origins, faults, faulty: Vec::new() };
     checker.check(&schema, &merged, &Vec::new());
-    if !checker.faults.is_empty() {
-        return Err(Faults(checker.faults));
+    let Checker { mut faults, faulty, .. } = checker;
+    // What is at fault is left out, so that the rest can be checked as well.
+    let mut sound = merged;
+    faulty.iter().for_each(|path| remove(&mut sound, path));
+    match serde_json::from_value::<Config>(sound) {
+        Ok(mut config) => {
+            faults.extend(validate::validate(&mut config, &origins));
+            if faults.is_empty() {
+                return Ok(Loaded { config, file });
+            }
+        }
+        Err(error) if faults.is_empty() => faults.push(unreadable(&error.to_string())),
+        Err(_) => {}
     }
-    let mut config: Config = figment.extract().map_err(|error| Faults(vec![unreadable(&error.to_string())]))?;
-    let faults = validate::validate(&mut config, &origins);
-    if faults.is_empty() { Ok(Loaded { config, file }) } else { Err(Faults(faults)) }
+    Err(Faults(faults))
+}
+
+/// Takes a value out of a tree; an item of a list takes the list with it, so that the other indices stay right.
+fn remove(tree: &mut serde_json::Value, path: &[String]) {
+    let pointer = |depth: usize| path[..depth].iter().fold(String::new(), |pointer, step| pointer + "/" + step);
+    let first_list =
+        (0..path.len()).find(|depth| tree.pointer(&pointer(*depth)).is_some_and(serde_json::Value::is_array));
+    let depth = first_list.unwrap_or(path.len());
+    let Some(last) = depth.checked_sub(1) else { return };
+    if let Some(serde_json::Value::Object(members)) = tree.pointer_mut(&pointer(last)) {
+        members.shift_remove(&path[last]);
+    }
 }
 
 fn unreadable(problem: &str) -> Fault {
@@ -131,26 +152,36 @@ fn read_file(file: &FilePath, origins: &mut Origins, faults: &mut Vec<Fault>) ->
             key: "--config".into(),
             value: Some(format!("\"{shown_file}\"")),
             origin: Some(format!("{shown_file}, line {line}")),
-            problem: format!("not valid TOML: {}", error.message()),
+            problem: format!("not valid TOML: {}", error.message().replace('\n', ", ")),
         }
     })?;
     let parsed = Toml::string(&text).data().map_err(|error| unreadable(&error.to_string()))?;
     let mut table = parsed.into_values().next().unwrap_or_default();
     origins.file = Some((file.to_owned(), document));
-    if let Some(Value::Array(tag, list)) = table.remove("organizations") {
+    let organizations = table.remove("organizations");
+    if let Some(other) = organizations.as_ref().filter(|value| !matches!(value, Value::Array(..))) {
+        let path = vec!["organizations".to_owned()];
+        let origin = origins.of(&path);
+        let found = if matches!(other, Value::Dict(..)) { "[organizations]" } else { "a value" };
+        let problem = format!("expected a list of tables, [[organizations]], found {found}");
+        faults.push(Fault { key: shown(&path), value: None, origin, problem });
+    }
+    if let Some(Value::Array(tag, list)) = organizations {
         let mut by_name = Dict::new();
         for (position, item) in list.into_iter().enumerate() {
             let organization = item.into_dict().unwrap_or_default();
             let name = organization.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let key = if name.is_empty() { position.to_string() } else { key_of(&name) };
+            let is_second = by_name.contains_key(&key_of(&name));
+            let key = if name.is_empty() || is_second { position.to_string() } else { key_of(&name) };
             origins.organizations.push(key.clone());
             let path = vec!["organizations".to_owned(), key.clone()];
             if name.is_empty() {
                 let origin = origins.of(&path);
                 let problem = "the key `name` is missing: every organization needs a name of its own".to_owned();
                 faults.push(Fault { key: shown(&path), value: None, origin, problem });
-            } else if by_name.contains_key(&key) {
-                let problem = "a second organization of this name; names must differ in more than case".to_owned();
+            } else if is_second {
+                let problem = "a second organization of this name; names must differ in more than case and punctuation"
+                    .to_owned();
                 let (key, origin) = (shown(&path), origins.of(&path));
                 faults.push(Fault { key, value: Some(format!("\"{name}\"")), origin, problem });
             }
@@ -227,6 +258,13 @@ fn parse_as(root: &serde_json::Value, schema: &serde_json::Value, text: &str) ->
     let is_text = types_of(schema).contains(&"string") || words_of(schema).is_some();
     if is_text {
         return Value::from(text);
+    }
+    let is_list = |schema: &serde_json::Value| types_of(schema).contains(&"array");
+    let may_be_list = is_list(schema) || schema["anyOf"].as_array().is_some_and(|choices| choices.iter().any(is_list));
+    let is_word =
+        schema["anyOf"].as_array().into_iter().flatten().filter_map(words_of).flatten().any(|word| word == text);
+    if may_be_list && !is_word && !text.trim_start().starts_with('[') {
+        return Value::from(text.split(',').map(str::trim).collect::<Vec<_>>());
     }
     let parsed = format!("value = {text}").parse::<toml_edit::DocumentMut>().ok();
     let parsed = parsed.and_then(|document| toml_edit::de::from_document::<Dict>(document).ok());

@@ -22,7 +22,7 @@ pub struct Log {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum LogFormat {
-    /// `text` on a terminal, else `json`.
+    /// `json` for `trustwatch run` where there is no terminal, else `text`.
     #[default]
     Auto,
     /// For people.

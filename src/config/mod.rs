@@ -84,7 +84,13 @@ impl Config {
             http: &'a Http,
             log: &'a Log,
         }
-        let Self { organizations, store, schedule, limits, http, log } = self;
+        let Self { store, schedule, limits, http, log, .. } = self;
+        // A secret that came from a file is shown as the file: both keys together would be refused.
+        let mut organizations = self.organizations.clone();
+        for organization in organizations.iter_mut().filter(|organization| organization.external_id_file.is_some()) {
+            organization.external_id = None;
+        }
+        let organizations = &organizations;
         toml_edit::ser::to_string_pretty(&Shown { organizations, store, schedule, limits, http, log })
     }
 }

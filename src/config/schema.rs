@@ -13,6 +13,8 @@ pub struct Checker<'a> {
     pub origins: &'a Origins,
     /// What was found.
     pub faults: Vec<Fault>,
+    /// Where.
+    pub faulty: Vec<Path>,
 }
 
 impl Checker<'_> {
@@ -88,6 +90,7 @@ impl Checker<'_> {
                 let origin = self.origins.of(path);
                 let problem = format!("the key `{required}` is missing");
                 self.faults.push(Fault { key: shown(path), value: None, origin, problem });
+                self.faulty.push(path.clone());
             }
         }
     }
@@ -120,12 +123,14 @@ impl Checker<'_> {
         let value = if is_secret { "[redacted]".to_owned() } else { value.to_string() };
         let origin = self.origins.of(path);
         self.faults.push(Fault { key: shown(path), value: Some(value), origin, problem });
+        self.faulty.push(path.clone());
     }
 
     fn unknown<'k>(&mut self, path: &Path, key: &str, known: impl Iterator<Item = &'k str>) {
         let origin = self.origins.of(path);
         let problem = unknown_key(key, known);
         self.faults.push(Fault { key: shown(path), value: None, origin, problem });
+        self.faulty.push(path.clone());
     }
 }
 
@@ -133,7 +138,7 @@ impl Checker<'_> {
 pub fn unknown_key<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> String {
     let known: Vec<&str> = known.collect();
     match known.iter().map(|candidate| (distance(key, candidate), candidate)).min() {
-        Some((far, nearest)) if far <= 1 + key.len() / 3 => format!("unknown key; did you mean `{nearest}`?"),
+        Some((far, nearest)) if far <= (key.len() / 3).max(1) => format!("unknown key; did you mean `{nearest}`?"),
         _ => format!("unknown key; known here: {}", known.join(", ")),
     }
 }

@@ -4,9 +4,15 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::DateTime;
+use chrono_tz::Tz;
+
 use super::origin::{Fault, Origins, shown};
 use super::{Config, Organization, RegionSelection, Schedule, Secret, TimeSpan};
-use crate::model::AccountId;
+use crate::model::{AccountId, CronLine};
+
+/// The longest time that any limit can be.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
 
 /// Checks a text against one of the formats that the schema names. Formats that are not ours pass.
 ///
@@ -24,8 +30,9 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
         "session-word" if !word("=,.@-_+") || !(2..=64).contains(&text.len()) => {
             Err("expected 2 to 64 letters, digits or any of =,.@-_+".into())
         }
-        "external-id" if !word("=,.@:/-_+") || !(2..=1224).contains(&text.len()) => {
-            Err(format!("{} characters; expected 2 to 1224 letters, digits or any of =,.@:/-_+", text.len()))
+        "external-id" if !word("=,.@:/-_+") => Err("expected letters, digits or any of =,.@:/-_+ only".into()),
+        "external-id" if !(2..=1224).contains(&text.len()) => {
+            Err(format!("expected 2 to 1224 characters, found {}", text.len()))
         }
         "role-arn" => check_role_arn(text, false),
         "member-role" if text.starts_with("arn:") || text.contains(':') => check_role_arn(text, true),
@@ -78,8 +85,9 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
         ("visit_deadline", limits.visit_deadline),
         ("scan_deadline", limits.scan_deadline),
     ] {
-        if value.0 < Duration::from_millis(1) {
-            check.fault(&["limits", key], Some(quoted(value)), "expected more than nothing");
+        if value.0 < Duration::from_millis(1) || value.0 > LONGEST {
+            let problem = format!("expected more than nothing, and at most {}", TimeSpan(LONGEST));
+            check.fault(&["limits", key], Some(quoted(value)), problem);
         }
     }
     check.faults
@@ -119,6 +127,9 @@ impl Check<'_> {
             let problem = "there is no role to chain from; set `reader_role_arn`, or leave this out";
             fault("chain_roles", Some("true".into()), problem.into());
         }
+        if let Some(region) = organization.sts_region.as_ref().filter(|region| !looks_like_a_region(region)) {
+            fault("sts_region", Some(quoted(region)), "not a region's code; expected one like \"eu-west-1\"".into());
+        }
         if let RegionSelection::List(regions) = &organization.regions {
             if regions.is_empty() {
                 fault("regions", Some("[]".into()), "expected \"all-enabled\" or at least one region".into());
@@ -134,7 +145,7 @@ impl Check<'_> {
             match std::fs::read_to_string(file) {
                 Err(error) => fault("external_id_file", shown_file, format!("the file cannot be read: {error}")),
                 Ok(text) => match check_format("external-id", text.trim_end()) {
-                    Err(problem) => fault("external_id_file", shown_file, format!("the file holds {problem}")),
+                    Err(problem) => fault("external_id_file", shown_file, format!("what the file holds: {problem}")),
                     Ok(()) => organization.external_id = Some(Secret::new(text.trim_end().to_owned())),
                 },
             }
@@ -145,15 +156,22 @@ impl Check<'_> {
     }
 
     fn schedule(&mut self, path: &[&str], schedule: &Schedule) {
-        if let Err(error) = crate::model::CronLine::parse(&schedule.cron) {
-            let error = error.to_string();
-            let problem = format!(
-                "{}; expected five or six fields, such as \"17 * * * *\" for every hour",
-                error.trim_end_matches('.')
-            );
+        let example = "such as \"17 * * * *\" for every hour";
+        let problem = match (schedule.cron.split_whitespace().count(), CronLine::parse(&schedule.cron)) {
+            (5 | 6, Err(error)) => {
+                let error = error.to_string();
+                Some(format!("{}; expected a cron expression {example}", error.trim_end_matches('.')))
+            }
+            (5 | 6, Ok(line)) if line.next_after(DateTime::UNIX_EPOCH, Tz::UTC).is_none() => {
+                Some(format!("it never comes; expected a cron expression {example}"))
+            }
+            (5 | 6, Ok(_)) => None,
+            (count, _) => Some(format!("expected a cron expression of five or six fields, {example}, found {count}")),
+        };
+        if let Some(problem) = problem {
             self.fault(&[path, &["cron"]].concat(), Some(quoted(&schedule.cron)), problem);
         }
-        if schedule.time_zone.parse::<chrono_tz::Tz>().is_err() {
+        if schedule.time_zone.parse::<Tz>().is_err() {
             let problem = "not an IANA time zone; expected one such as \"Europe/Berlin\" or \"UTC\"";
             self.fault(&[path, &["time_zone"]].concat(), Some(quoted(&schedule.time_zone)), problem);
         }
@@ -161,6 +179,9 @@ impl Check<'_> {
 
     fn store(&mut self, url: &str) {
         let problem = match url.split_once(':') {
+            Some(("sqlite", rest)) if rest.contains(":memory:") => {
+                "a store in memory forgets; expected a file, such as \"sqlite://trustwatch.db\"".to_owned()
+            }
             Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() => return,
             Some(("sqlite", _)) => "no file is named; expected one such as \"sqlite://trustwatch.db\"".to_owned(),
             Some(("postgres" | "postgresql", _)) => {

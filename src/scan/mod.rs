@@ -39,6 +39,8 @@ pub struct Engine {
     pub aws: Arc<Aws>,
     /// The organization.
     pub organization: Organization,
+    /// The names of the other configured organizations.
+    pub others: Vec<String>,
     /// How much at once, and how long.
     pub limits: config::Limits,
     /// Where results go.
@@ -127,7 +129,14 @@ impl Engine {
             Ok(begun) => begun,
             Err(error) => return Ok(failed(error.to_string())),
         };
-        self.store.identify_organization(scan_id, &discovered.organization_id).await?;
+        let id = &discovered.organization_id;
+        if let Some(name) = self.store.identify_organization(scan_id, id, &self.others).await? {
+            return Ok(failed(format!(
+                "{id} is configured twice, as `{name}` and as `{}`: each would overwrite the other's results; remove one, or \
+                 check their credentials",
+                self.organization.name
+            )));
+        }
         pipeline::run(self, scan_id, limits, &sessions, &discovered, &progress, &stop).await
     }
 }

@@ -50,6 +50,9 @@ pub enum StoreError {
         /// What the engine said.
         error: sqlx::Error,
     },
+    /// A query that is none.
+    #[error("only reading is allowed: a query is one statement that begins with SELECT, WITH, VALUES or EXPLAIN")]
+    NotAQuery,
     /// The database holds something that the schema does not allow.
     #[error("{doing}: the database holds {problem}")]
     Corrupt {

@@ -57,8 +57,14 @@ pub trait Store: Send + Sync {
     /// Begins a scan. Scans of the same organization that a dead process left `running` are closed as `incomplete`.
     async fn begin_scan(&self, scan: &NewScan) -> Result<ScanId, StoreError>;
 
-    /// Says which organization a scan is of, once AWS has told.
-    async fn identify_organization(&self, scan: ScanId, organization_id: &str) -> Result<(), StoreError>;
+    /// Says which organization a scan is of, once AWS has told. Where it is known by a name of `others`, that name is
+    /// returned and nothing is changed: two names for one organization would overwrite each other's results.
+    async fn identify_organization(
+        &self,
+        scan: ScanId,
+        organization_id: &str,
+        others: &[String],
+    ) -> Result<Option<String>, StoreError>;
 
     /// The accounts that were members of the scan's organization when it began.
     async fn known_accounts(&self, scan: ScanId) -> Result<Vec<AccountId>, StoreError>;
@@ -105,6 +111,14 @@ pub enum Access {
 /// Where the file cannot be opened or is in use, or its schema is newer than this program or, without `migrate`, older.
 pub async fn open(url: &str, access: Access) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(SqliteStore::open(url, access).await?))
+}
+
+/// Whether the database that a URL names can be made or written.
+///
+/// # Errors
+/// Where it cannot: its folder is missing, may not be written, or another process writes.
+pub fn check_writable(url: &str) -> Result<(), StoreError> {
+    sqlite::check_writable(url)
 }
 
 /// What the database that a URL names says of its schema, without changing anything.

@@ -75,7 +75,7 @@ async fn a_query_is_a_table_csv_or_json() {
     );
     let writing = run(folder.path(), &["query", "DELETE FROM visit"], &[]);
     assert_eq!(writing.code, 1);
-    assert!(writing.stderr.contains("readonly"), "{}", writing.stderr);
+    assert!(writing.stderr.contains("only reading is allowed"), "{}", writing.stderr);
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ async fn what_two_members_saw_of_one_owner_may_be_recorded_in_any_order() {
         version: String::new(),
     };
     let scan = story.store.begin_scan(&begun).await.unwrap();
-    story.store.identify_organization(scan, "o-test").await.unwrap();
+    story.store.identify_organization(scan, "o-test", &[]).await.unwrap();
     let later = noon() + TimeDelta::seconds(5);
     story.store.record_visit(scan, &visit("000000000001", later, "ACTIVE"), &[], "test").await.unwrap();
     story.store.record_visit(scan, &visit("000000000002", noon(), "DISABLED"), &[], "test").await.unwrap();

@@ -219,6 +219,6 @@ async fn a_query_can_change_nothing() {
         let _ = story.store.query(sql, &mut Nowhere).await;
     }
     assert_eq!(story.rows("SELECT count(*) > 0 FROM visit").await, [["1"]]);
-    assert_eq!(story.rows("PRAGMA user_version").await, [["0"]]);
+    assert_eq!(story.rows("SELECT * FROM pragma_user_version").await, [["0"]]);
     assert!(story.store.query("DELETE FROM visit", &mut Nowhere).await.is_err());
 }

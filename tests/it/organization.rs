@@ -171,6 +171,20 @@ async fn a_list_that_shrank_too_much_fails_the_scan_and_closes_nothing() {
 }
 
 #[tokio::test]
+async fn one_organization_under_two_names_is_refused() {
+    let story = Story::begin(&Scenario::calm(1)).await;
+    story.complete_scan().await;
+    let mut second = story.engine();
+    second.organization.name = "second".into();
+    second.others = vec!["main".into()];
+    let outcome = scan(&second).await;
+    assert_eq!(outcome.state, ScanState::Failed);
+    let error = outcome.error.unwrap();
+    assert!(error.contains("is configured twice, as `main` and as `second`"), "{error}");
+    assert_eq!(story.rows("SELECT DISTINCT organization_name FROM current_coverage").await, [["main"]]);
+}
+
+#[tokio::test]
 async fn an_empty_list_fails_the_scan_though_the_owners_could_be_described() {
     let story = Story::begin(&Scenario::calm(3)).await;
     story.sim.world().switches.hide_accounts = true;

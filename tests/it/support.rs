@@ -53,6 +53,7 @@ impl Story {
         Engine {
             aws: Arc::new(Aws::new(sdk_config(&self.sim.url(), caller, &self.limits), None)),
             organization: self.organization.clone(),
+            others: Vec::new(),
             limits: self.limits.clone(),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),

@@ -58,7 +58,7 @@ impl SqliteStore {
         if let Access::Write { migrate } = access {
             let pool = SqlitePoolOptions::new()
                 .max_connections(1)
-                .connect_with(options(&path).create_if_missing(true).read_only(false))
+                .connect_with(options(&path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
                 .await
                 .map_err(|error| open_error(&path, &error))?;
             bring_up_to_date(&pool, migrate).await?;
@@ -84,7 +84,6 @@ impl SqliteStore {
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(30))
@@ -95,7 +94,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let failed = |error: &std::io::Error| StoreError::Open { path: path.to_owned(), problem: error.to_string() };
+    let failed = |error: &std::io::Error| StoreError::Open {
+        path: path.to_owned(),
+        problem: format!(
+            "{error}; its folder must be there and writable: make it so, or name another with store.url or --store"
+        ),
+    };
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| failed(&error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -112,7 +116,12 @@ fn open_error(path: &Path, error: &sqlx::Error) -> StoreError {
         sqlx::Error::Database(error) if error.message().contains("not a database") => {
             "the file is not a SQLite database".to_owned()
         }
-        other => other.to_string(),
+        sqlx::Error::Database(error) if error.message().contains("readonly") => {
+            "this user may not write the file or its folder, which SQLite needs even to read; give it that right, or copy \
+             the file elsewhere"
+                .to_owned()
+        }
+        other => format!("{other}; is its disk full, or a network file system?"),
     };
     StoreError::Open { path: path.to_owned(), problem }
 }
@@ -154,6 +163,11 @@ async fn bring_up_to_date(pool: &SqlitePool, migrate: bool) -> Result<(), StoreE
     }
 }
 
+/// Whether this process could make or write the database: what a scan finds out, without one.
+pub fn check_writable(url: &str) -> Result<(), StoreError> {
+    lock(&file_of(url)).map(|_| ())
+}
+
 /// What a database says of its schema.
 pub async fn schema_version(url: &str) -> Result<SchemaVersion, StoreError> {
     let path = file_of(url);
@@ -176,8 +190,13 @@ impl Store for SqliteStore {
         scans::begin(self.writer()?, scan).await
     }
 
-    async fn identify_organization(&self, scan: ScanId, organization_id: &str) -> Result<(), StoreError> {
-        scans::identify(self.writer()?, scan, organization_id).await
+    async fn identify_organization(
+        &self,
+        scan: ScanId,
+        organization_id: &str,
+        others: &[String],
+    ) -> Result<Option<String>, StoreError> {
+        scans::identify(self.writer()?, scan, organization_id, others).await
     }
 
     async fn known_accounts(&self, scan: ScanId) -> Result<Vec<AccountId>, StoreError> {

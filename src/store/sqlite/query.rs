@@ -10,6 +10,9 @@ use crate::model::ScanId;
 
 pub async fn run(pool: &SqlitePool, sql: &str, sink: &mut dyn RowSink) -> Result<(), StoreError> {
     const DOING: &str = "running the query";
+    if !is_one_query(sql) {
+        return Err(StoreError::NotAQuery);
+    }
     let mut connection = pool.acquire().await.doing(DOING)?;
     // The connection can only read, whatever the text says.
     let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
@@ -22,12 +25,38 @@ pub async fn run(pool: &SqlitePool, sql: &str, sink: &mut dyn RowSink) -> Result
     Ok(())
 }
 
+/// Whether a text begins as a query does, after comments, and holds no second statement. The connection can only read in
+/// any case; this is for what reading allows too, such as attaching or making files, and for a message that can be read.
+fn is_one_query(sql: &str) -> bool {
+    let mut rest = sql.trim_start();
+    loop {
+        let comment = match (rest.strip_prefix("--"), rest.strip_prefix("/*")) {
+            (Some(line), _) => line.split_once('\n').map(|(_, after)| after),
+            (_, Some(block)) => block.split_once("*/").map(|(_, after)| after),
+            (None, None) => break,
+        };
+        rest = comment.unwrap_or_default().trim_start();
+    }
+    let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    let reads = ["SELECT", "WITH", "VALUES", "EXPLAIN"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    // A semicolon within a text is no end of a statement: quotes come in pairs before it.
+    let ends_early = rest.trim_end().trim_end_matches(';').match_indices(';').any(|(at, _)| {
+        let before = &rest[..at];
+        before.matches('\'').count() % 2 == 0 && before.matches('"').count() % 2 == 0
+    });
+    reads && !ends_early
+}
+
 fn cell(row: &SqliteRow, index: usize) -> Result<Cell, sqlx::Error> {
     let value = row.try_get_raw(index)?;
     Ok(match value.type_info().name() {
         _ if value.is_null() => Cell::Null,
         "INTEGER" | "BOOLEAN" => Cell::Integer(row.try_get_unchecked(index)?),
         "REAL" => Cell::Real(row.try_get_unchecked(index)?),
+        "BLOB" => {
+            let bytes: Vec<u8> = row.try_get_unchecked(index)?;
+            Cell::Text(bytes.iter().fold("x'".to_owned(), |text, byte| text + &format!("{byte:02x}")) + "'")
+        }
         _ => Cell::Text(row.try_get_unchecked(index)?),
     })
 }

@@ -46,9 +46,22 @@ pub async fn begin(pool: &SqlitePool, scan: &NewScan) -> Result<ScanId, StoreErr
     Ok(scan_id)
 }
 
-pub async fn identify(pool: &SqlitePool, scan: ScanId, organization_id: &str) -> Result<(), StoreError> {
+pub async fn identify(
+    pool: &SqlitePool,
+    scan: ScanId,
+    organization_id: &str,
+    others: &[String],
+) -> Result<Option<String>, StoreError> {
     const DOING: &str = "recording the organization";
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.doing(DOING)?;
+    let known: Option<String> = sqlx::query_scalar("SELECT name FROM organization WHERE organization_id = $1")
+        .bind(organization_id)
+        .fetch_optional(&mut *transaction)
+        .await
+        .doing(DOING)?;
+    if let Some(name) = known.filter(|name| others.contains(name)) {
+        return Ok(Some(name));
+    }
     let key: i64 = sqlx::query_scalar(
         "INSERT INTO organization (organization_id, name)
          SELECT $1, organization_name FROM scan WHERE scan_id = $2
@@ -66,7 +79,8 @@ pub async fn identify(pool: &SqlitePool, scan: ScanId, organization_id: &str) ->
         .execute(&mut *transaction)
         .await
         .doing(DOING)?;
-    transaction.commit().await.doing(DOING)
+    transaction.commit().await.doing(DOING)?;
+    Ok(None)
 }
 
 pub async fn known_accounts(pool: &SqlitePool, scan: ScanId) -> Result<Vec<AccountId>, StoreError> {
