@@ -86,7 +86,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let Checker { mut faults, faulty, .. } = checker;
     // What is at fault is left out, so that the rest can be checked as well.
     let mut sound = merged;
-    faulty.iter().for_each(|path| remove(&mut sound, path));
+    for path in &faulty {
+        remove(&mut sound, path);
+    }
     match serde_json::from_value::<Config>(sound) {
         Ok(mut config) => {
             faults.extend(validate::validate(&mut config, &origins));

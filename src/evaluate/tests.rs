@@ -176,8 +176,8 @@ fn what_a_member_lists_of_an_owner_that_was_read_does_not_count_though_another_w
 
 #[test]
 fn a_reason_is_kept_while_blind_only_if_the_status_does_not_hang_on_it() {
-    let kept = |previous, current, blind| keep_reason_while_blind(Some(previous), current, blind);
     use Reason::*;
+    let kept = |previous, current, blind| keep_reason_while_blind(Some(previous), current, blind);
     assert_eq!(kept(AccountAndOrganizationAnalyzers, AccountAnalyzer, true), AccountAndOrganizationAnalyzers);
     assert_eq!(kept(AccountAndOrganizationAnalyzers, AccountAnalyzer, false), AccountAnalyzer);
     assert_eq!(kept(RequiredZoneOfTrustMissing, NoAnalyzer, true), RequiredZoneOfTrustMissing);

@@ -27,7 +27,7 @@ pub async fn after_coverage(
     .fetch_one(connection)
     .await
     .doing("finding the newest interval")?;
-    Ok(not_before(newest, at))
+    Ok(not_before(newest.as_deref(), at))
 }
 
 /// The same for the analyzers of an owner.
@@ -46,11 +46,11 @@ pub async fn after_analyzers(
     .fetch_one(connection)
     .await
     .doing("finding the newest interval")?;
-    Ok(not_before(newest, at))
+    Ok(not_before(newest.as_deref(), at))
 }
 
-fn not_before(newest: Option<String>, at: &str) -> String {
-    match newest.as_deref().and_then(just_after) {
+fn not_before(newest: Option<&str>, at: &str) -> String {
+    match newest.and_then(just_after) {
         Some(earliest) if earliest.as_str() > at => earliest,
         _ => at.to_owned(),
     }

@@ -42,7 +42,7 @@ fn is_one_query(sql: &str) -> bool {
     // A semicolon within a text is no end of a statement: quotes come in pairs before it.
     let ends_early = rest.trim_end().trim_end_matches(';').match_indices(';').any(|(at, _)| {
         let before = &rest[..at];
-        before.matches('\'').count() % 2 == 0 && before.matches('"').count() % 2 == 0
+        before.matches('\'').count().is_multiple_of(2) && before.matches('"').count().is_multiple_of(2)
     });
     reads && !ends_early
 }
