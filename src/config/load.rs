@@ -206,7 +206,7 @@ fn default_organization(name: &str) -> Value {
 }
 
 /// An organization's name as it stands in a key and, in capitals, in a variable.
-fn key_of(name: &str) -> String {
+pub fn key_of(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 

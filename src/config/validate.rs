@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use chrono_tz::Tz;
 
+use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
 use super::{Config, Organization, RegionSelection, Schedule, Secret, TimeSpan};
 use crate::model::{AccountId, CronLine};
@@ -106,9 +107,7 @@ impl Check<'_> {
     }
 
     fn organization(&mut self, organization: &mut Organization) {
-        let name: String = organization.name.clone();
-        let key: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+        let key = key_of(&organization.name);
         let at = |last: &'static str| ["organizations".to_owned(), key.clone(), last.to_owned()];
         let mut fault = |last: &'static str, value: Option<String>, problem: String| {
             let steps = at(last);
