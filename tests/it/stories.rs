@@ -1,8 +1,9 @@
 //! Small organizations in which one thing is so, and what the results must say of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use trustwatch::config::{ExcludeRegions, RegionSelection, Selector};
+use trustwatch::config::{ExcludeRegions, RegionSelection, Selector, TimeSpan};
 use trustwatch::model::ScanState;
 
 use crate::awssim::Scenario;
@@ -295,7 +296,9 @@ async fn an_empty_list_of_regions_is_not_believed() {
 
 #[tokio::test]
 async fn no_work_is_done_twice() {
-    let story = Story::begin(&Scenario { seed: 3, ..Scenario::default() }).await;
+    let mut story = Story::begin(&Scenario { seed: 3, ..Scenario::default() }).await;
+    // A busy machine answers late; a call that is given up for that is rightly made again, and not what is counted here.
+    story.limits.attempt_timeout = TimeSpan(Duration::from_mins(1));
     story.complete_scan().await;
     let counters = story.sim.counters();
     assert_eq!(counters.most_listed(), 1);

@@ -36,7 +36,7 @@ impl Story {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}", folder.path().join("trustwatch.db").display());
         let store = store::open(&url, Access::Write { migrate: true }).await.expect("the store opens");
-        let limits = Limits { attempt_timeout: TimeSpan(Duration::from_millis(400)), ..Limits::default() };
+        let limits = Limits { attempt_timeout: TimeSpan(Duration::from_secs(2)), ..Limits::default() };
         Self { sim, organization: Organization::named("main"), limits, store, url, folder }
     }
 
