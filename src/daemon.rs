@@ -1,21 +1,25 @@
 //! `trustwatch run`: builds the concrete parts, runs them side by side, and waits for the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::aws::{Aws, ConnectSettings};
-use crate::clock::SystemClock;
-use crate::config::{Config, Organization};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, Organization};
 use crate::http;
 use crate::model::{ScanState, Trigger};
-use crate::scan::{Engine, Progress, Request};
+use crate::scan::{Engine, Progress, Request, Selection};
 use crate::schedule::{Timetable, WATCHDOG, Wakeups, due};
-use crate::store::{self, Access, Store};
+use crate::store::{self, Access, Retention, Store};
+
+/// How often it is asked whether a new day has begun for `[store.retention]`.
+const RETENTION_LOOKS: Duration = Duration::from_mins(10);
 
 /// The engine of one organization: its caller's AWS, the common store.
 ///
@@ -66,7 +70,7 @@ fn worker() -> String {
 /// # Errors
 /// As [`store::open`].
 pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, store::StoreError> {
-    store::open(&config.store.url, Access::Write { migrate: config.store.migrate_on_start }).await
+    store::open(&config.store, Access::Write { migrate: config.store.migrate_on_start }).await
 }
 
 /// Runs until `stop`. A part that ends before that, or panics, ends the whole: never half alive.
@@ -85,6 +89,10 @@ pub async fn run(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
         let name = format!("the schedule of organization `{}`", organization.name);
         let stop = stop.clone();
         parts.spawn(async move { (name, follow(&engine, &timetable, &wake, &stop).await) });
+    }
+    {
+        let (store, retention, stop) = (Arc::clone(&store), config.store.retention.clone(), stop.clone());
+        parts.spawn(async move { ("the retention".to_owned(), keep(store.as_ref(), &retention, &stop).await) });
     }
     if config.http.enabled {
         let server = http::Server::bind(config.http.listen).await;
@@ -111,6 +119,32 @@ pub async fn run(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     result
 }
 
+/// Lets go of what is older than it is kept, once a day and after the start. What fails is tried again.
+async fn keep(store: &dyn Store, retention: &config::Retention, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut done = None;
+    let mut looks = tokio::time::interval(RETENTION_LOOKS);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = looks.tick() => {}
+        }
+        let now = Retention::at(SystemClock.now(), retention);
+        if done == Some(now) {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            pruned = store.prune(&now, false) => match pruned {
+                Ok(pruned) => {
+                    done = Some(now);
+                    info!(visits = pruned.visits, intervals = pruned.intervals, "let go of what is older than it is kept");
+                }
+                Err(error) => warn!("what is older than it is kept stays for now: {error}"),
+            },
+        }
+    }
+}
+
 /// Scans whenever it is due.
 async fn follow(engine: &Engine, timetable: &Timetable, wake: &Notify, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut last = engine.clock.now();
@@ -130,7 +164,8 @@ async fn follow(engine: &Engine, timetable: &Timetable, wake: &Notify, stop: &Ca
         last = last.min(now);
         let Some(scheduled) = due(timetable, last, now) else { continue };
         last = scheduled;
-        let request = Request { trigger: Trigger::Schedule, scheduled_for: Some(scheduled) };
+        let request =
+            Request { trigger: Trigger::Schedule, scheduled_for: Some(scheduled), selection: Selection::default() };
         let outcome = engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
         let totals = engine.store.report(outcome.scan_id).await?.scan;
         let next = timetable.next_after(engine.clock.now()).map(|next| next.to_rfc3339());

@@ -74,22 +74,22 @@ impl Doctor {
 }
 
 async fn database(loaded: &Loaded, lines: &mut Lines) {
-    let url = &loaded.config.store.url;
-    let file = store::file_of(url);
-    let file = file.display();
-    match store::schema_version(url).await {
+    let settings = &loaded.config.store;
+    let shown =
+        if settings.is_postgres() { settings.shown_url() } else { store::file_of(&settings.url).display().to_string() };
+    match store::schema_version(settings).await {
         Ok(version) if version.found == version.known => {
-            lines.good(&format!("the database {file} answers; its schema is current (version {})", version.found));
+            lines.good(&format!("the database {shown} answers; its schema is current (version {})", version.found));
         }
         Ok(version) if version.found < version.known => lines.bad(&format!(
-            "the database {file} has schema version {}, and {} is needed: run `trustwatch migrate`",
+            "the database {shown} has schema version {}, and {} is needed: run `trustwatch migrate`",
             version.found, version.known
         )),
         Ok(version) => {
             let error = StoreError::NewerSchema { found: version.found, known: version.known };
             lines.bad(&error.to_string());
         }
-        Err(StoreError::Missing(path)) => match store::check_writable(url) {
+        Err(StoreError::Missing(path)) => match store::check_writable(settings).await {
             Ok(()) => lines.good(&format!("the database {} is not there yet; the first scan makes it", path.display())),
             Err(error) => lines.bad(&error.to_string()),
         },

@@ -4,6 +4,7 @@ mod config;
 mod doctor;
 mod migrate;
 mod policy;
+mod prune;
 mod query;
 mod run;
 mod scan;
@@ -41,7 +42,7 @@ struct Arguments {
     /// The configuration file. Without one: trustwatch.toml in the working directory, if it is there.
     #[arg(long, global = true, value_name = "FILE", env = "TRUSTWATCH_CONFIG")]
     config: Option<PathBuf>,
-    /// The store, instead of the configuration's: sqlite://FILE
+    /// The store, instead of the configuration's: sqlite://FILE or postgres://USER@HOST/DATABASE
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
     #[command(subcommand)]
@@ -56,8 +57,10 @@ enum Command {
     Run(run::Run),
     /// Look at the configuration.
     Config(config::Config),
-    /// Bring the database's schema up to date.
+    /// Bring the database's schema up to date, or move a history from SQLite to Postgres.
     Migrate(migrate::Migrate),
+    /// Let go of old visits.
+    Prune(prune::Prune),
     /// Ask the store a question in SQL. Nothing can be changed.
     Query(query::Query),
     /// Check credentials, permissions and the database; each line says what to do.
@@ -162,6 +165,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Scan(command) => block_on(command.run(context)),
         Command::Run(command) => block_on(command.run(context)),
         Command::Migrate(command) => block_on(command.run(context)),
+        Command::Prune(command) => block_on(command.run(context)),
         Command::Query(command) => block_on(command.run(context)),
         Command::Doctor(command) => block_on(command.run(context)),
     }

@@ -15,7 +15,9 @@ use crate::store::{self, Access, Cell, RowSink};
 #[command(after_help = "Examples:\n  \
     trustwatch query \"SELECT status, count(*) AS rows FROM current_coverage GROUP BY status\"\n  \
     trustwatch query --format csv \"SELECT * FROM current_coverage\" > coverage.csv\n\n\
-    Views: current_coverage, scan_summary, account_visits, current_analyzers")]
+    Views: current_coverage, coverage_history, coverage_transitions, coverage_changes, coverage_by_region,\n\
+    coverage_by_ou, coverage_by_account, scan_summary, scan_calls, account_visits, current_analyzers,\n\
+    analyzer_history")]
 pub struct Query {
     /// The query: one statement that begins with SELECT, WITH, VALUES or EXPLAIN.
     #[arg(allow_hyphen_values = true)]
@@ -35,7 +37,7 @@ enum Format {
 impl Query {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = load_quietly(context)?;
-        let store = store::open(&loaded.config.store.url, Access::Read).await?;
+        let store = store::open(&loaded.config.store, Access::Read).await?;
         let result = match self.format {
             Format::Table => {
                 let mut sink = TableSink(Table::new());

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::style::Style;
 use super::{Context, Failure, chosen, load_quietly, say, summary};
-use crate::model::{ScanState, Trigger};
-use crate::scan::{Engine, Outcome, Progress, Request};
+use crate::model::ScanState;
+use crate::scan::{Engine, Outcome, Progress, Request, Selection};
 use crate::store::{ScanReport, StoreError};
 use crate::{daemon, lifecycle};
 
@@ -24,11 +24,20 @@ const FRAME: Duration = Duration::from_millis(100);
 #[command(after_help = "Examples:\n  \
     trustwatch scan\n  \
     trustwatch scan --organization main --format json\n  \
+    trustwatch scan --account 111111111111            one account, again, now\n  \
+    trustwatch scan --ou ou-ab12-sandbox              everything below an OU\n  \
     trustwatch scan --fail-on not-covered,unknown     exit code 3 if there is any such row")]
 pub struct Scan {
     /// Only this organization.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
+    /// Only this account, and the owners of the organization's analyzers: a partial scan, left out of trends. May be given
+    /// several times.
+    #[arg(long, value_name = "ID")]
+    account: Vec<String>,
+    /// Only the accounts below this OU or root: a partial scan, left out of trends. May be given several times.
+    #[arg(long, value_name = "OU")]
+    ou: Vec<String>,
     /// How the summary is written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -54,6 +63,7 @@ impl Scan {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = load_quietly(context)?;
         let organizations = chosen(&loaded, self.organization.as_deref())?;
+        let selection = self.selection(organizations.len())?;
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone())?;
         let store = daemon::open_store(&loaded.config).await?;
@@ -63,7 +73,7 @@ impl Scan {
                 break;
             }
             let engine = daemon::engine(&loaded.config, organization, Arc::clone(&store)).await?;
-            let outcome = watched(&engine, &stop).await?;
+            let outcome = watched(&engine, &selection, &stop).await?;
             let report = store.report(outcome.scan_id).await?;
             if self.format == Format::Table {
                 say(summary::render(&report, &outcome.calls, Style::of_stdout()).trim_end())?;
@@ -81,6 +91,24 @@ impl Scan {
             say(&serde_json::to_string_pretty(&json!({"scans": scans}))?)?;
         }
         self.verdict(&scans, stop.is_cancelled())
+    }
+
+    /// What the arguments choose.
+    fn selection(&self, organizations: usize) -> Result<Selection, Failure> {
+        let usage = |problem: String| Failure::Usage(problem);
+        let read = |id: &String| id.parse().map_err(|error| usage(format!("--account: {error}")));
+        let accounts = self.account.iter().map(read).collect::<Result<_, _>>()?;
+        if let Some(ou) = self.ou.iter().find(|ou| !(ou.starts_with("ou-") || ou.starts_with("r-")) || ou.contains('/'))
+        {
+            return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…)")));
+        }
+        let selection = Selection { accounts, ous: self.ou.clone() };
+        if organizations > 1 && selection != Selection::default() {
+            return Err(usage(
+                "--account and --ou: several organizations are configured; name one with --organization".into(),
+            ));
+        }
+        Ok(selection)
     }
 
     fn verdict(&self, scans: &[(ScanReport, Outcome)], interrupted: bool) -> Result<(), Failure> {
@@ -114,9 +142,9 @@ impl Scan {
 }
 
 /// Scans, with a bar where somebody watches.
-async fn watched(engine: &Engine, stop: &CancellationToken) -> Result<Outcome, StoreError> {
+async fn watched(engine: &Engine, selection: &Selection, stop: &CancellationToken) -> Result<Outcome, StoreError> {
     let progress = Arc::new(Progress::default());
-    let request = Request { trigger: Trigger::Manual, scheduled_for: None };
+    let request = Request { selection: selection.clone(), ..Request::manual() };
     let scan = engine.scan(request, Arc::clone(&progress), stop.clone());
     if !std::io::stderr().is_terminal() {
         return scan.await;

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::style::{Style, clean, counted, grouped, percent};
-use crate::model::ScanState;
-use crate::scan::CallCount;
+use crate::model::{CallCount, ScanState};
 use crate::store::{RegionCounts, ScanReport, ScanTotals, Unreadable};
 
 /// Regions and causes that are shown; the rest is counted.

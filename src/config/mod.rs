@@ -27,7 +27,7 @@ pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector}
 pub use origin::{Fault, Faults};
 pub use reference::{json_schema, markdown_reference};
 pub use schedule::Schedule;
-pub use store::Store;
+pub use store::{Retention, Store};
 pub use types::{Secret, TimeSpan};
 
 /// The whole configuration. Every key has a default: with no file at all, the ambient AWS credentials, the organization
@@ -91,6 +91,11 @@ impl Config {
             organization.external_id = None;
         }
         let organizations = &organizations;
+        let mut store = store.clone();
+        if store.password_file.is_some() {
+            store.password = None;
+        }
+        let store = &store;
         toml_edit::ser::to_string_pretty(&Shown { organizations, store, schedule, limits, http, log })
     }
 }

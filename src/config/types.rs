@@ -17,6 +17,11 @@ impl TimeSpan {
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
+
+    /// So many days.
+    pub const fn days(days: u64) -> Self {
+        Self(Duration::from_hours(days * 24))
+    }
 }
 
 impl fmt::Display for TimeSpan {

@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
-use super::{Config, Organization, RegionSelection, Schedule, Secret, TimeSpan};
+use super::{Config, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
 use crate::model::{AccountId, CronLine};
 
 /// The longest time that any limit can be.
@@ -78,7 +78,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
         check.organization(organization);
     }
     check.schedule(&["schedule"], &config.schedule);
-    check.store(&config.store.url);
+    check.store(&mut config.store);
     let limits = &config.limits;
     for (key, value) in [
         ("connect_timeout", limits.connect_timeout),
@@ -176,30 +176,38 @@ impl Check<'_> {
         }
     }
 
-    fn store(&mut self, url: &str) {
-        let problem = match url.split_once(':') {
-            Some(("sqlite", rest)) if rest.contains(":memory:") => {
-                "a store in memory forgets; expected a file, such as \"sqlite://trustwatch.db\"".to_owned()
-            }
-            Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() => return,
-            Some(("sqlite", _)) => "no file is named; expected one such as \"sqlite://trustwatch.db\"".to_owned(),
-            Some(("postgres" | "postgresql", _)) => {
-                "Postgres is not supported by this version; expected \"sqlite://FILE\"".to_owned()
-            }
-            _ => "a store of unknown kind; expected \"sqlite://FILE\"".to_owned(),
-        };
-        self.fault(&["store", "url"], Some(quoted(without_password(url))), problem);
-    }
-}
-
-/// The URL without a password that may be in it.
-fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            let _ = parsed.set_password(Some("redacted"));
-            parsed.to_string()
+    fn store(&mut self, store: &mut Store) {
+        if let Some(problem) = store.problem() {
+            self.fault(&["store", "url"], Some(quoted(store.shown_url())), problem);
         }
-        _ => url.to_owned(),
+        if let Some(problem) = store.schema_problem() {
+            self.fault(&["store", "schema"], Some(quoted(&store.schema)), problem);
+        }
+        if store.password.is_some() && store.password_file.is_some() {
+            self.fault(&["store", "password_file"], None, "both `password` and `password_file` are set; keep one");
+        } else if let Some(file) = &store.password_file {
+            match std::fs::read_to_string(file) {
+                Ok(text) => store.password = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => {
+                    let problem = format!("the file cannot be read: {error}");
+                    self.fault(&["store", "password_file"], Some(quoted(file.display())), problem);
+                }
+            }
+        }
+        let Retention { visits, daily_visits, history } = &store.retention;
+        let longest = TimeSpan::days(36_500);
+        for (key, span) in
+            [("visits", Some(visits)), ("daily_visits", Some(daily_visits)), ("history", history.as_ref())]
+        {
+            if let Some(span) = span.filter(|span| span.0 < TimeSpan::days(1).0 || span.0 > longest.0) {
+                let problem = "expected one day to a hundred years";
+                self.fault(&["store", "retention", key], Some(quoted(span)), problem);
+            }
+        }
+        if daily_visits.0 < visits.0 {
+            let problem = format!("expected no less than store.retention.visits, which is {visits}");
+            self.fault(&["store", "retention", "daily_visits"], Some(quoted(daily_visits)), problem);
+        }
     }
 }
 

@@ -115,6 +115,46 @@ impl Reason {
     }
 }
 
+/// The reasons that each requirement would have led to, from the same facts: so that a change of the requirement can be
+/// told from a change of the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByRequirement([Reason; Requirement::ALL.len()]);
+
+impl ByRequirement {
+    /// Asks for each requirement.
+    pub fn each(mut reason: impl FnMut(Requirement) -> Reason) -> Self {
+        let mut reasons = [Reason::NotReached; Requirement::ALL.len()];
+        for (slot, requirement) in reasons.iter_mut().zip(Requirement::ALL) {
+            *slot = reason(*requirement);
+        }
+        Self(reasons)
+    }
+
+    /// A reason that hangs on no requirement.
+    pub const fn same(reason: Reason) -> Self {
+        Self([reason; Requirement::ALL.len()])
+    }
+
+    /// The reason under one requirement.
+    pub const fn under(&self, requirement: Requirement) -> Reason {
+        self.0[requirement as usize]
+    }
+}
+
+closed_set! {
+    /// Why a verdict is another than before.
+    Cause, "cause" {
+        /// AWS changed.
+        World = "world",
+        /// What we can see changed: to or from `unknown`.
+        Visibility = "visibility",
+        /// Our requirement, exclusions or regions changed.
+        Configuration = "configuration",
+        /// The account joined or left the organization.
+        Membership = "membership",
+    }
+}
+
 closed_set! {
     /// Why something could not be looked at: the words of `unknown`'s reasons that AWS can cause.
     ErrorKind, "error kind" {
@@ -212,6 +252,16 @@ mod tests {
             assert_eq!(kind.reason().as_str(), kind.as_str());
             assert_eq!(kind.reason().status(), Status::Unknown);
         }
+    }
+
+    #[test]
+    fn each_requirement_has_its_own_reason() {
+        let reasons = ByRequirement::each(|requirement| match requirement {
+            Requirement::Both => Reason::RequiredZoneOfTrustMissing,
+            _ => Reason::AccountAnalyzer,
+        });
+        assert_eq!(reasons.under(Requirement::Both), Reason::RequiredZoneOfTrustMissing);
+        assert_eq!(reasons.under(Requirement::Account), Reason::AccountAnalyzer);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A scan, and the visits that it is made of.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::closed_set::closed_set;
-use super::{Account, Analyzer, Coverage, Failure, Region};
+use super::{Account, Analyzer, ByRequirement, Coverage, Failure, Region};
 
 /// The number of a scan in the store.
 pub type ScanId = i64;
@@ -17,6 +18,16 @@ closed_set! {
         Startup = "startup",
         /// A person asked.
         Manual = "manual",
+    }
+}
+
+closed_set! {
+    /// How much of an organization a scan visits.
+    Scope, "scope" {
+        /// Every account.
+        All = "all",
+        /// Some accounts only: left out of trends.
+        Partial = "partial",
     }
 }
 
@@ -67,6 +78,8 @@ pub struct Visit {
     pub coverage: Vec<RegionCoverage>,
     /// The regions whose analyzers were listed to the end, so that one that is missing there is gone.
     pub regions_read: Vec<Region>,
+    /// The regions in which the organization's analyzers could not be seen.
+    pub blind: Vec<Region>,
     /// Every analyzer that this visit is the authority on.
     pub analyzers: Vec<Analyzer>,
 }
@@ -78,6 +91,15 @@ pub struct RegionCoverage {
     pub region: Region,
     /// What.
     pub coverage: Coverage,
+    /// What it would be under each requirement.
+    pub by_requirement: ByRequirement,
+}
+
+impl RegionCoverage {
+    /// A verdict that hangs on no requirement and names no analyzer.
+    pub const fn bare(region: Region, reason: super::Reason) -> Self {
+        Self { region, coverage: Coverage::bare(reason), by_requirement: ByRequirement::same(reason) }
+    }
 }
 
 /// How a scan ended.
@@ -89,4 +111,23 @@ pub struct ScanEnd {
     pub error: Option<String>,
     /// Whether the account list was read to its end and believed, so that an account that is missing from it has left.
     pub list_complete: bool,
+}
+
+/// What one operation of AWS cost a scan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CallCount {
+    /// As in an IAM policy, such as `sts`.
+    pub service: &'static str,
+    /// Such as `AssumeRole`.
+    pub operation: &'static str,
+    /// Attempts.
+    pub calls: u64,
+    /// Of these, second and later ones.
+    pub retries: u64,
+    /// Of these, throttled.
+    pub throttled: u64,
+    /// Of these, failed.
+    pub errors: u64,
+    /// How long they took together; they overlap, so that this is more than the scan took.
+    pub seconds: f64,
 }

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::limits::{MOST_PAGES, endless};
-use super::{Limits, Sessions};
+use super::{Limits, Selection, Sessions};
 use crate::aws::{Aws, AwsError, Operation, Session};
 use crate::config::Organization;
-use crate::model::{Account, AccountId, AccountState, ErrorKind};
+use crate::model::{Account, AccountId, AccountState, ErrorKind, Scope};
 
 /// What a scan knows of its organization before it lists the accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,20 +105,25 @@ pub struct Lister<'a> {
     pub sessions: &'a Sessions<'a>,
     pub organization: &'a Organization,
     pub discovered: &'a Discovered,
+    pub selection: &'a Selection,
     pub deadline: Instant,
 }
 
 impl Lister<'_> {
-    /// Sends every account once. Ends early where nobody listens any more.
+    /// Sends every account that is to be visited once. Ends early where nobody listens any more.
     ///
     /// # Errors
-    /// Where the list cannot be read to its end.
+    /// Where the list cannot be read to its end, or lacks an account that was asked for.
     pub async fn run(&self, accounts: &mpsc::Sender<Account>) -> Result<(), DiscoverError> {
         let Some(management) = self.discovered.management else {
             let id = self.sessions.reader_account();
             let name = "standalone".to_owned();
-            let state = AccountState::Active;
-            let _ = accounts.send(Account { id, name, state, ou_path: None, tags: None }).await;
+            let account = Account { id, name, state: AccountState::Active, ou_path: None, tags: None };
+            if !self.selection.includes(&account) {
+                let error = format!("account {id} is in no organization, so it is the only one that can be selected");
+                return Err(DiscoverError(error));
+            }
+            let _ = accounts.send(account).await;
             return Ok(());
         };
         let reader_account = self.sessions.reader_account();
@@ -140,18 +145,43 @@ impl Lister<'_> {
                 }
             }
         }
+        if self.selection.scope() == Scope::Partial && self.selection.ous.is_empty() {
+            // Accounts that are named need no list: that of a large organization takes a minute.
+            for id in self.selection.accounts.iter().filter(|id| !sent.contains(*id)) {
+                let what = format!("describing account {id}");
+                let failed = |error: AwsError| match error.code.as_deref() {
+                    Some("AccountNotFoundException") => self.not_a_member(*id),
+                    _ => advise(&error, &what, Some(reader_account), Some(management)),
+                };
+                let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
+                let describe = || self.aws.describe_account(&reader, *id);
+                let account =
+                    self.limits.call(Operation::DescribeAccount, self.deadline, describe).await.map_err(failed)?;
+                let account = self.complete(account, &reader, &mut ou_paths).await;
+                if accounts.send(account).await.is_err() {
+                    return Ok(());
+                }
+            }
+            return Ok(());
+        }
         let mut next_token: Option<String> = None;
-        let mut listed = 0;
+        let (mut listed, mut selected) = (0, 0);
         for _ in 0..MOST_PAGES {
             let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
             let list = || self.aws.list_accounts(&reader, next_token.clone());
             let page = self.limits.call(Operation::ListAccounts, self.deadline, list).await.map_err(failed)?;
             listed += page.items.len();
             for account in page.items {
-                if !sent.insert(account.id) {
+                let is_new = sent.insert(account.id);
+                if !is_new && self.selection.scope() == Scope::All {
                     continue;
                 }
                 let account = self.complete(account, &reader, &mut ou_paths).await;
+                let is_selected = self.selection.includes(&account);
+                selected += usize::from(is_selected);
+                if !is_new || !is_selected {
+                    continue;
+                }
                 if accounts.send(account).await.is_err() {
                     return Ok(());
                 }
@@ -161,12 +191,25 @@ impl Lister<'_> {
                     let error = "listing the accounts: the list is empty, which is not believed; no account was closed";
                     return Err(DiscoverError(error.into()));
                 }
-                None => return Ok(()),
+                None if selected == 0 && self.selection.scope() == Scope::Partial => {
+                    let ous = self.selection.ous.join(", ");
+                    return Err(DiscoverError(format!(
+                        "no account is below {ous}; expected the id of an OU or a root"
+                    )));
+                }
+                None => {
+                    let missing = self.selection.accounts.iter().find(|id| !sent.contains(*id));
+                    return missing.map_or(Ok(()), |id| Err(self.not_a_member(*id)));
+                }
                 same if same == next_token => break,
                 next => next_token = next,
             }
         }
         Err(failed(endless(Operation::ListAccounts)))
+    }
+
+    fn not_a_member(&self, account: AccountId) -> DiscoverError {
+        DiscoverError(format!("account {account} is not in organization {}", self.discovered.organization_id))
     }
 
     /// Adds what the listing lacks: the OU path where AWS leaves `Paths` out, and tags where they are selected by.

@@ -6,7 +6,7 @@ use super::account::{Audit, Facts, Seen};
 use crate::config::Organization;
 use crate::evaluate::{OrganizationView, judge};
 use crate::model::{
-    AccountState, Analyzer, Coverage, ErrorKind, Failure, Reason, Region, RegionCoverage, RegionFact, Visit,
+    AccountState, Analyzer, ByRequirement, ErrorKind, Failure, Reason, Region, RegionCoverage, RegionFact, Visit,
     VisitOutcome,
 };
 
@@ -14,7 +14,7 @@ use crate::model::{
 pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView, known: &[Region]) -> Visit {
     let Audit { account, started_at, finished_at, facts } = audit;
     let everywhere = |reason: Reason| -> Vec<RegionCoverage> {
-        known.iter().map(|region| RegionCoverage { region: region.clone(), coverage: Coverage::bare(reason) }).collect()
+        known.iter().map(|region| RegionCoverage::bare(region.clone(), reason)).collect()
     };
     let mut visit = Visit {
         outcome: VisitOutcome::Audited,
@@ -23,6 +23,7 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
         finished_at,
         coverage: Vec::new(),
         regions_read: Vec::new(),
+        blind: Vec::new(),
         analyzers: Vec::new(),
         account,
     };
@@ -42,7 +43,9 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
                 // It was read for the others' sake.
                 visit.outcome = VisitOutcome::Excluded;
                 visit.failure = None;
-                visit.coverage.iter_mut().for_each(|row| row.coverage = Coverage::bare(Reason::Excluded));
+                for row in &mut visit.coverage {
+                    *row = RegionCoverage::bare(row.region.clone(), Reason::Excluded);
+                }
             }
         }
         Facts::Unreachable(failure) if !is_excluded => {
@@ -70,11 +73,13 @@ fn judge_regions(
     let mut read = 0;
     for (region, seen) in regions {
         // The first of the reasons for "not applicable" wins, and "excluded" is the last.
-        let coverage = match &seen {
+        let row = match &seen {
             Seen::Fact(fact) if is_not_applicable(fact) || !organization.excludes_region(&visit.account, &region) => {
-                judge(account, &region, fact, organization.requirement, view)
+                let under = |requirement| judge(account, &region, fact, requirement, view);
+                let by_requirement = ByRequirement::each(|requirement| under(requirement).reason);
+                RegionCoverage { coverage: under(organization.requirement), by_requirement, region: region.clone() }
             }
-            Seen::Fact(_) | Seen::LeftOut => Coverage::bare(Reason::Excluded),
+            Seen::Fact(_) | Seen::LeftOut => RegionCoverage::bare(region.clone(), Reason::Excluded),
         };
         match seen {
             Seen::Fact(RegionFact::Listed(analyzers)) => {
@@ -84,14 +89,17 @@ fn judge_regions(
                 let heard = analyzers.into_iter().filter(|analyzer| speaks(analyzer.location.owner));
                 // Pages may overlap when the list changes between them: each analyzer once, as it was last seen.
                 seen_analyzers.extend(heard.map(|analyzer| (analyzer.arn.clone(), analyzer)));
-                visit.regions_read.push(region.clone());
+                if view.is_blind_in(&region) {
+                    visit.blind.push(region.clone());
+                }
+                visit.regions_read.push(region);
             }
             Seen::Fact(RegionFact::Failed(failure)) => {
                 failures.entry(failure.kind).or_insert((0, failure)).0 += 1;
             }
             Seen::Fact(_) | Seen::LeftOut => {}
         }
-        visit.coverage.push(RegionCoverage { region, coverage });
+        visit.coverage.push(row);
     }
     visit.analyzers = seen_analyzers.into_values().collect();
     // An account that was read in part keeps the message of what was not: it says which kind of policy denied.

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::aws::{AwsError, Operation, Page};
 use crate::config;
-use crate::model::ErrorKind;
+use crate::model::{CallCount, ErrorKind};
 
 /// AWS's published request rates of one account: calls per second, and burst (AWS Organizations User Guide, "Quotas and
 /// service limits"; AWS STS, "AssumeRole": per calling account and region). Access Analyzer publishes none.
@@ -53,21 +52,7 @@ struct Tally {
     retries: AtomicU64,
     throttled: AtomicU64,
     errors: AtomicU64,
-}
-
-/// What one operation cost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CallCount {
-    /// `service:Operation`
-    pub action: &'static str,
-    /// Attempts.
-    pub calls: u64,
-    /// Of these, second and later ones.
-    pub retries: u64,
-    /// Of these, throttled.
-    pub throttled: u64,
-    /// Of these, failed.
-    pub errors: u64,
+    microseconds: AtomicU64,
 }
 
 impl Limits {
@@ -125,9 +110,12 @@ impl Limits {
         }
         // The semaphore is never closed, so there is always a permit to come.
         let _permit = self.in_flight.acquire().await;
+        let begun = Instant::now();
         let result = attempt().await;
         if let Some(tally) = self.tallies.get(&operation) {
             tally.calls.fetch_add(1, Ordering::Relaxed);
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tally.microseconds.fetch_add(took, Ordering::Relaxed);
             tally.retries.fetch_add(u64::from(number > 1), Ordering::Relaxed);
             if let Err(error) = &result {
                 tally.errors.fetch_add(1, Ordering::Relaxed);
@@ -170,12 +158,15 @@ impl Limits {
         let count = |operation: &Operation| {
             let tally = self.tallies.get(operation)?;
             let calls = tally.calls.load(Ordering::Relaxed);
+            let (service, name) = operation.action().split_once(':')?;
             (calls > 0).then(|| CallCount {
-                action: operation.action(),
+                service,
+                operation: name,
                 calls,
                 retries: tally.retries.load(Ordering::Relaxed),
                 throttled: tally.throttled.load(Ordering::Relaxed),
                 errors: tally.errors.load(Ordering::Relaxed),
+                seconds: Duration::from_micros(tally.microseconds.load(Ordering::Relaxed)).as_secs_f64(),
             })
         };
         Operation::ALL.iter().filter_map(count).collect()

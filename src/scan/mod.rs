@@ -10,6 +10,7 @@ mod judge;
 mod limits;
 mod pipeline;
 mod progress;
+mod selection;
 mod sessions;
 
 use std::sync::Arc;
@@ -23,13 +24,16 @@ use tracing::{Instrument, info, info_span};
 use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::{self, Organization};
-use crate::model::{ScanEnd, ScanId, ScanState, Trigger};
+use crate::model::{CallCount, ScanEnd, ScanId, ScanState, Trigger};
 use crate::store::{NewScan, Store, StoreError};
+
+use pipeline::Begun;
 
 pub use account::fallback_regions;
 pub use discover::{DiscoverError, Discovered, advise, organization};
-pub use limits::{CallCount, Limits};
+pub use limits::Limits;
 pub use progress::{Progress, Snapshot};
+pub use selection::Selection;
 pub use sessions::Sessions;
 
 /// What a scan works with.
@@ -52,16 +56,25 @@ pub struct Engine {
 }
 
 /// Why and for when a scan is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// What started it.
     pub trigger: Trigger,
     /// The instant of the schedule that it answers.
     pub scheduled_for: Option<DateTime<Utc>>,
+    /// Which accounts are visited.
+    pub selection: Selection,
+}
+
+impl Request {
+    /// A scan of every account that a person asked for.
+    pub fn manual() -> Self {
+        Self { trigger: Trigger::Manual, scheduled_for: None, selection: Selection::default() }
+    }
 }
 
 /// What came of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Its number.
     pub scan_id: ScanId,
@@ -89,6 +102,7 @@ impl Engine {
             .begin_scan(&NewScan {
                 organization_name: self.organization.name.clone(),
                 trigger: request.trigger,
+                scope: request.selection.scope(),
                 scheduled_for: request.scheduled_for,
                 started_at: self.clock.now(),
                 requirement: self.organization.requirement,
@@ -99,15 +113,17 @@ impl Engine {
         info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "scan begins");
         let limits = Arc::new(Limits::new(&self.limits));
         let span = info_span!("scan", scan.id = scan_id);
-        let end = self.run(scan_id, &limits, progress, stop).instrument(span).await?;
-        self.store.finish_scan(scan_id, &end, self.clock.now()).await?;
-        Ok(Outcome { scan_id, state: end.state, error: end.error, calls: limits.counts() })
+        let end = self.run(scan_id, &limits, &request.selection, progress, stop).instrument(span).await?;
+        let calls = limits.counts();
+        self.store.finish_scan(scan_id, &end, &calls, self.clock.now()).await?;
+        Ok(Outcome { scan_id, state: end.state, error: end.error, calls })
     }
 
     async fn run(
         &self,
         scan_id: ScanId,
         limits: &Arc<Limits>,
+        selection: &Selection,
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<ScanEnd, StoreError> {
@@ -137,7 +153,8 @@ impl Engine {
                 self.organization.name
             )));
         }
-        pipeline::run(self, scan_id, limits, &sessions, &discovered, &progress, &stop).await
+        let begun = Begun { scan_id, limits, selection, sessions: &sessions, discovered: &discovered };
+        pipeline::run(self, &begun, &progress, &stop).await
     }
 }
 

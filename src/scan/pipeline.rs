@@ -12,9 +12,9 @@ use tracing::info;
 
 use super::account::{Audit, Auditor, Facts, Seen, fallback_regions};
 use super::discover::{DiscoverError, Discovered, Lister};
-use super::{Engine, Limits, Progress, Sessions, judge};
+use super::{Engine, Limits, Progress, Selection, Sessions, judge};
 use crate::evaluate::OrganizationView;
-use crate::model::{Account, AccountId, Failure, Region, RegionFact, ScanEnd, ScanId, ScanState, VisitOutcome};
+use crate::model::{Account, AccountId, Failure, Region, ScanEnd, ScanId, ScanState, Scope, Visit, VisitOutcome};
 use crate::store::StoreError;
 
 /// Accounts listed ahead of those that are audited.
@@ -29,7 +29,10 @@ enum Stop {
 /// Audits that wait for the store before no more accounts are entered: the store holds the scan back, not the memory.
 const READY_AHEAD: usize = 256;
 
-/// Judges audits and stores them, one after the other.
+/// Visits that are stored together: what is ready when the store is, and no more.
+const BATCH: usize = 100;
+
+/// Judges audits and stores them, batch after batch.
 struct Recorder<'a> {
     engine: &'a Engine,
     scan_id: ScanId,
@@ -48,21 +51,25 @@ struct Recorded {
 }
 
 impl Recorder<'_> {
-    async fn record(&self, audit: Audit) -> Result<Recorded, StoreError> {
-        let account = audit.account.id;
+    async fn record(&self, audits: Vec<Audit>) -> Result<Vec<Recorded>, StoreError> {
         let view = self.view.get_or_init(OrganizationView::default);
-        let entered = matches!(audit.facts, Facts::Entered(_));
-        let (known, blind) = match &audit.facts {
-            Facts::Entered(regions) => {
-                let listed = regions.iter().filter(|(_, seen)| matches!(seen, Seen::Fact(RegionFact::Listed(_))));
-                let blind = listed.map(|(region, _)| region.clone()).filter(|region| view.is_blind_in(region));
-                (Vec::new(), blind.collect())
-            }
-            Facts::Unreachable(_) | Facts::NotTried | Facts::NotReached => (self.rows_of(account).await?, Vec::new()),
-        };
-        let visit = judge::visit(audit, &self.engine.organization, view, &known);
-        self.engine.store.record_visit(self.scan_id, &visit, &blind, &self.engine.worker).await?;
-        Ok(Recorded { account, outcome: visit.outcome, failure: visit.failure, entered })
+        let (mut visits, mut entered): (Vec<Visit>, Vec<bool>) = (Vec::new(), Vec::new());
+        for audit in audits {
+            let known = match &audit.facts {
+                Facts::Entered(_) => Vec::new(),
+                Facts::Unreachable(_) | Facts::NotTried | Facts::NotReached => self.rows_of(audit.account.id).await?,
+            };
+            entered.push(matches!(audit.facts, Facts::Entered(_)));
+            visits.push(judge::visit(audit, &self.engine.organization, view, &known));
+        }
+        self.engine.store.record_visits(self.scan_id, &visits, &self.engine.worker).await?;
+        let recorded = visits.into_iter().zip(entered).map(|(visit, entered)| Recorded {
+            account: visit.account.id,
+            outcome: visit.outcome,
+            failure: visit.failure,
+            entered,
+        });
+        Ok(recorded.collect())
     }
 
     /// The regions that an account has rows for though it was not entered: those last seen, or else the configured or
@@ -81,6 +88,7 @@ impl Recorder<'_> {
 struct Flow<'a> {
     engine: &'a Engine,
     scan_id: ScanId,
+    scope: Scope,
     progress: &'a Progress,
     /// What the owners said so far.
     view: OrganizationView,
@@ -99,16 +107,23 @@ struct Flow<'a> {
     example: Option<String>,
 }
 
+/// A scan that has begun: what its stages share.
+pub struct Begun<'a> {
+    pub scan_id: ScanId,
+    pub limits: &'a Limits,
+    pub selection: &'a Selection,
+    pub sessions: &'a Sessions<'a>,
+    pub discovered: &'a Discovered,
+}
+
 /// Runs the stages of one scan side by side.
 pub async fn run(
     engine: &Engine,
-    scan_id: ScanId,
-    limits: &Limits,
-    sessions: &Sessions<'_>,
-    discovered: &Discovered,
+    begun: &Begun<'_>,
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<ScanEnd, StoreError> {
+    let Begun { scan_id, limits, selection, sessions, discovered } = *begun;
     let known = engine.store.known_accounts(scan_id).await?;
     let deadline = Instant::now() + engine.limits.scan_deadline.0;
     let auditor = Auditor {
@@ -121,23 +136,17 @@ pub async fn run(
         scan: scan_id,
         visit_deadline: engine.limits.visit_deadline.0,
     };
-    let lister =
-        Lister { aws: &engine.aws, limits, sessions, organization: &engine.organization, discovered, deadline };
-    let recorder = Recorder { engine, scan_id, sessions, view: OnceLock::new() };
-    let mut flow = Flow {
-        engine,
-        scan_id,
-        progress,
-        view: OrganizationView::new(discovered.owners.iter().copied(), discovered.owners_known),
-        owners_missing: discovered.owners.iter().copied().collect(),
-        waiting: VecDeque::new(),
-        unrecorded: BTreeMap::new(),
-        listed: BTreeSet::new(),
-        own: [sessions.caller().account, sessions.reader_account()],
-        entered: 0,
-        locked: 0,
-        example: None,
+    let lister = Lister {
+        aws: &engine.aws,
+        limits,
+        sessions,
+        organization: &engine.organization,
+        discovered,
+        selection,
+        deadline,
     };
+    let recorder = Recorder { engine, scan_id, sessions, view: OnceLock::new() };
+    let mut flow = Flow::new(engine, begun, progress);
 
     let (sender, mut accounts) = mpsc::channel(LISTED_AHEAD);
     let listing = async {
@@ -148,7 +157,7 @@ pub async fn run(
     tokio::pin!(listing);
     let mut list_result: Option<Result<(), DiscoverError>> = None;
     let mut audits = FuturesUnordered::new();
-    // At most one: an engine with one writer gains nothing by more, and one that has several comes in batches.
+    // At most one: while it is written, the next batch gathers.
     let mut recordings = FuturesUnordered::new();
     let mut channel_open = true;
     let stopped = loop {
@@ -156,7 +165,8 @@ pub async fn run(
         if owners_in {
             recorder.view.get_or_init(|| std::mem::take(&mut flow.view));
             if recordings.is_empty() {
-                recordings.extend(flow.waiting.pop_front().map(|audit| recorder.record(audit)));
+                let ready: Vec<Audit> = flow.next_batch();
+                recordings.extend((!ready.is_empty()).then(|| recorder.record(ready)));
             }
         }
         let nothing_waits = flow.waiting.is_empty() || !owners_in;
@@ -196,27 +206,51 @@ pub async fn run(
     while let Some(recorded) = recordings.next().await {
         flow.recorded(recorded?);
     }
-    let now = engine.clock.now();
-    let seen: BTreeSet<AccountId> = flow.waiting.iter().map(|audit| audit.account.id).collect();
-    let not_reached: Vec<Account> =
-        flow.unrecorded.values().filter(|account| !seen.contains(&account.id)).cloned().collect();
-    let left = std::mem::take(&mut flow.waiting).into_iter().chain(not_reached.into_iter().map(|account| Audit {
-        account,
-        started_at: now,
-        finished_at: now,
-        facts: Facts::NotReached,
-    }));
-    for audit in left {
-        flow.recorded(recorder.record(audit).await?);
+    flow.give_up_on_the_rest();
+    while !flow.waiting.is_empty() {
+        let batch = flow.next_batch();
+        flow.recorded(recorder.record(batch).await?);
     }
     Ok(flow.end(stopped.as_ref(), list_result, &known))
 }
 
-impl Flow<'_> {
+impl<'a> Flow<'a> {
+    fn new(engine: &'a Engine, begun: &Begun<'a>, progress: &'a Progress) -> Self {
+        let Begun { scan_id, selection, sessions, discovered, .. } = *begun;
+        Self {
+            engine,
+            scan_id,
+            scope: selection.scope(),
+            progress,
+            view: OrganizationView::new(discovered.owners.iter().copied(), discovered.owners_known),
+            owners_missing: discovered.owners.iter().copied().collect(),
+            waiting: VecDeque::new(),
+            unrecorded: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            own: [sessions.caller().account, sessions.reader_account()],
+            entered: 0,
+            locked: 0,
+            example: None,
+        }
+    }
+
+    /// Lets every account that was listed and is not audited wait to be recorded as not reached.
+    fn give_up_on_the_rest(&mut self) {
+        let now = self.engine.clock.now();
+        let audited: BTreeSet<AccountId> = self.waiting.iter().map(|audit| audit.account.id).collect();
+        let left = self.unrecorded.values().filter(|account| !audited.contains(&account.id)).cloned();
+        let facts = |account| Audit { account, started_at: now, finished_at: now, facts: Facts::NotReached };
+        self.waiting.extend(left.map(facts));
+    }
+
     fn list(&mut self, account: &Account) {
         self.listed.insert(account.id);
         self.unrecorded.insert(account.id, account.clone());
         self.progress.account_listed();
+    }
+
+    fn next_batch(&mut self) -> Vec<Audit> {
+        self.waiting.drain(..self.waiting.len().min(BATCH)).collect()
     }
 
     /// Takes in one audit; an owner's adds to the view that all others wait for.
@@ -234,7 +268,13 @@ impl Flow<'_> {
         self.waiting.push_back(audit);
     }
 
-    fn recorded(&mut self, recorded: Recorded) {
+    fn recorded(&mut self, batch: Vec<Recorded>) {
+        for recorded in batch {
+            self.recorded_one(recorded);
+        }
+    }
+
+    fn recorded_one(&mut self, recorded: Recorded) {
         let Recorded { account, outcome, failure, entered } = recorded;
         self.unrecorded.remove(&account);
         let unreachable = outcome == VisitOutcome::Unreachable;
@@ -259,6 +299,7 @@ impl Flow<'_> {
         let end = |state, error, list_complete| ScanEnd { state, error, list_complete };
         let list_complete = match list_result {
             Some(Err(error)) => return end(ScanState::Failed, Some(error.to_string()), false),
+            Some(Ok(())) if self.scope == Scope::Partial => false,
             Some(Ok(())) => {
                 if let Some(problem) = self.unbelievable(known) {
                     return end(ScanState::Failed, Some(problem), false);
@@ -277,7 +318,7 @@ impl Flow<'_> {
                 let error = format!("the scan's deadline passed ({deadline}, limits.scan_deadline)");
                 end(ScanState::Incomplete, Some(error), list_complete)
             }
-            None if self.entered == 0 && self.locked > 0 => {
+            None if self.scope == Scope::All && self.entered == 0 && self.locked > 0 => {
                 let example = self.example.unwrap_or_default();
                 let error = format!(
                     "no account could be entered ({} tried), for example {example}; check `member_role`, its trust policy \

@@ -1,6 +1,9 @@
 //! What can go wrong with a store.
 
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::model::{ScanId, UnknownWord};
 
 /// A store that cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,23 @@ pub enum StoreError {
     /// Another process writes to it.
     #[error("another trustwatch process is writing to {0}; SQLite takes one writer: wait for it, or stop it")]
     InUse(PathBuf),
+    /// The server cannot be reached, or does not let us in.
+    #[error("connecting to {server}: {problem}")]
+    Connect {
+        /// The server, without its password.
+        server: String,
+        /// What it said, and what to do.
+        problem: String,
+    },
+    /// Another process scans the same organization.
+    #[error("another trustwatch process is scanning organization `{0}`: wait for it, or stop it")]
+    ScanRunning(String),
+    /// The scan is over: another process took it for dead and ended it.
+    #[error("scan {0} is over: another process took this one for dead and ended it; nothing was written")]
+    ScanEnded(ScanId),
+    /// A history cannot be moved as asked.
+    #[error("moving the history: {0}")]
+    Transfer(String),
     /// The database was made by a newer program.
     #[error(
         "the database has schema version {found}, and this trustwatch knows versions up to {known}; use a newer trustwatch, or another database"
@@ -73,4 +93,9 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|error| StoreError::Statement { doing, error })
     }
+}
+
+/// Reads a word of a closed set from a column.
+pub(super) fn word<T: FromStr<Err = UnknownWord>>(doing: &'static str, word: &str) -> Result<T, StoreError> {
+    word.parse().map_err(|error: UnknownWord| StoreError::Corrupt { doing, problem: error.to_string() })
 }

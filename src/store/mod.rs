@@ -1,19 +1,30 @@
 //! The results. One object-safe trait in the words of the domain; the only user of sqlx.
+//!
+//! What changes is decided in `intervals`, apart from any engine; the statements are in `sql`, once for both engines.
 
 mod error;
+mod intervals;
+mod postgres;
+mod query;
 mod rows;
 mod sqlite;
+mod stamp;
+mod table;
+mod transfer;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::model::{AccountId, Region, Requirement, ScanEnd, ScanId, Trigger, Visit};
+use crate::config;
+use crate::model::{AccountId, CallCount, Region, Requirement, ScanEnd, ScanId, Scope, Trigger, Visit};
 
 pub use error::StoreError;
 pub use rows::{Cell, RegionCounts, ScanReport, ScanTotals, Unreadable};
-pub use sqlite::{SqliteStore, file_of};
+pub use sqlite::file_of;
+pub use stamp::Stamp;
+pub use transfer::{Moved, transfer};
 
 /// What is known of a scan when it begins.
 #[derive(Debug, Clone)]
@@ -22,6 +33,8 @@ pub struct NewScan {
     pub organization_name: String,
     /// What started it.
     pub trigger: Trigger,
+    /// Whether every account is visited.
+    pub scope: Scope,
     /// The instant of the schedule that it answers, if one.
     pub scheduled_for: Option<DateTime<Utc>>,
     /// When it began.
@@ -41,6 +54,57 @@ pub struct SchemaVersion {
     pub found: i64,
     /// The newest migration in this program.
     pub known: i64,
+}
+
+impl SchemaVersion {
+    /// Whether this program and the database go together.
+    ///
+    /// # Errors
+    /// Where the database is newer, or older.
+    pub fn check(self) -> Result<(), StoreError> {
+        let Self { found, known } = self;
+        match found.cmp(&known) {
+            std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
+            std::cmp::Ordering::Less => Err(StoreError::OutdatedSchema { found, known }),
+            std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+}
+
+/// From when on what is kept. What is older goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Every visit from here on; of each day before, one of each account.
+    pub all_visits_from: DateTime<Utc>,
+    /// No visit from before this, but each account's newest.
+    pub visits_from: DateTime<Utc>,
+    /// No interval that ended before this; `None` keeps all.
+    pub history_from: Option<DateTime<Utc>>,
+}
+
+impl Retention {
+    /// What a configuration keeps at an instant: whole days, so that what goes changes once a day.
+    pub fn at(now: DateTime<Utc>, retention: &config::Retention) -> Self {
+        let midnight = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+        let before = |span: config::TimeSpan| {
+            let span = chrono::TimeDelta::from_std(span.0).unwrap_or(chrono::TimeDelta::MAX);
+            midnight.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC)
+        };
+        Self {
+            all_visits_from: before(retention.visits),
+            visits_from: before(retention.daily_visits),
+            history_from: retention.history.map(before),
+        }
+    }
+}
+
+/// What was let go of, or would be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Visits.
+    pub visits: u64,
+    /// Intervals of coverage and of analyzers.
+    pub intervals: u64,
 }
 
 /// Receives the rows of a query, one by one.
@@ -72,13 +136,21 @@ pub trait Store: Send + Sync {
     /// The regions last seen for an account.
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError>;
 
-    /// Records one visit: the visit itself, what changed in the account's coverage, and its analyzers. `blind` holds the
-    /// regions in which the organization's analyzers could not be seen.
-    async fn record_visit(&self, scan: ScanId, visit: &Visit, blind: &[Region], worker: &str)
-    -> Result<(), StoreError>;
+    /// Records visits, in one transaction: the visits themselves, what changed in the accounts' coverage and why, and their
+    /// analyzers.
+    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<(), StoreError>;
 
     /// Ends a scan: closes accounts that have left, and adds up.
-    async fn finish_scan(&self, scan: ScanId, end: &ScanEnd, at: DateTime<Utc>) -> Result<(), StoreError>;
+    async fn finish_scan(
+        &self,
+        scan: ScanId,
+        end: &ScanEnd,
+        calls: &[CallCount],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
+    async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 
     /// What a person wants to know of one scan.
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError>;
@@ -105,26 +177,45 @@ pub enum Access {
     },
 }
 
-/// Opens the store that a URL names.
-///
-/// # Errors
-/// Where the file cannot be opened or is in use, or its schema is newer than this program or, without `migrate`, older.
-pub async fn open(url: &str, access: Access) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(SqliteStore::open(url, access).await?))
+/// The engine that a URL names.
+enum Kind {
+    Sqlite,
+    Postgres,
 }
 
-/// Whether the database that a URL names can be made or written.
+fn kind(settings: &config::Store) -> Kind {
+    if settings.is_postgres() { Kind::Postgres } else { Kind::Sqlite }
+}
+
+/// Opens the store that a configuration names.
+///
+/// # Errors
+/// Where it cannot be reached or is in use, or its schema is newer than this program or, without `migrate`, older.
+pub async fn open(settings: &config::Store, access: Access) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match kind(settings) {
+        Kind::Sqlite => Arc::new(sqlite::open(&settings.url, access).await?),
+        Kind::Postgres => Arc::new(postgres::open(settings, access).await?),
+    })
+}
+
+/// Whether the database that a configuration names can be made or written.
 ///
 /// # Errors
 /// Where it cannot: its folder is missing, may not be written, or another process writes.
-pub fn check_writable(url: &str) -> Result<(), StoreError> {
-    sqlite::check_writable(url)
+pub async fn check_writable(settings: &config::Store) -> Result<(), StoreError> {
+    match kind(settings) {
+        Kind::Sqlite => sqlite::check_writable(&settings.url),
+        Kind::Postgres => postgres::schema_version(settings).await.map(|_| ()),
+    }
 }
 
-/// What the database that a URL names says of its schema, without changing anything.
+/// What the database that a configuration names says of its schema, without changing anything.
 ///
 /// # Errors
-/// Where the file cannot be opened.
-pub async fn schema_version(url: &str) -> Result<SchemaVersion, StoreError> {
-    sqlite::schema_version(url).await
+/// Where it cannot be reached.
+pub async fn schema_version(settings: &config::Store) -> Result<SchemaVersion, StoreError> {
+    match kind(settings) {
+        Kind::Sqlite => sqlite::schema_version(&settings.url).await,
+        Kind::Postgres => postgres::schema_version(settings).await,
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::stamp::Stamp;
 use crate::model::{ScanId, ScanState};
 
 /// One value of a query's row.
@@ -30,9 +31,9 @@ pub struct ScanTotals {
     #[sqlx(try_from = "String")]
     pub state: State,
     /// When it began.
-    pub started_at: String,
+    pub started_at: Stamp,
     /// When it ended.
-    pub finished_at: Option<String>,
+    pub finished_at: Option<Stamp>,
     /// How long it took.
     pub duration_seconds: Option<f64>,
     /// Accounts with a visit.

@@ -202,14 +202,14 @@ fn a_store_of_unknown_kind() {
         "[store]\nurl = \"mysql://root:hunter2@db/trustwatch\"\n",
         &[],
         "the configuration has a fault\n  store.url = \"mysql://root:redacted@db/trustwatch\" (t.toml, line 2): a store of \
-         unknown kind; expected \"sqlite://FILE\"",
+         unknown kind; expected \"sqlite://FILE\" or \"postgres://USER@HOST/DATABASE\"",
     );
     let folder = tempfile::tempdir().unwrap();
-    let ran = run(folder.path(), &["scan", "--store", "postgres://db/trustwatch"], &[]);
+    let ran = run(folder.path(), &["scan", "--store", "postgres://me:hunter2@db/trustwatch"], &[]);
     assert_eq!(
         ran.stderr,
-        "trustwatch: the configuration has a fault\n  store.url = \"postgres://db/trustwatch\" (flag --store): Postgres is \
-         not supported by this version; expected \"sqlite://FILE\"\n"
+        "trustwatch: the configuration has a fault\n  store.url = \"postgres://me:redacted@db/trustwatch\" (flag --store): it \
+         holds a password, which would be shown; use store.password_file\n"
     );
     assert_eq!(ran.code, 2);
 }

@@ -36,7 +36,8 @@ async fn a_scan_as_json_can_be_read_by_a_machine() {
         ["covered", "not_covered", "not_applicable", "unknown"].iter().map(|key| scan[key].as_i64().unwrap()).sum();
     assert_eq!(scan["account_regions"], sum);
     assert_eq!(scan["accounts"], sim.world().accounts.len());
-    assert_eq!(json["scans"][0]["calls"][0]["action"], "sts:GetCallerIdentity");
+    assert_eq!(json["scans"][0]["calls"][0]["service"], "sts");
+    assert_eq!(json["scans"][0]["calls"][0]["operation"], "GetCallerIdentity");
 }
 
 #[tokio::test]

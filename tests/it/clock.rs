@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, TimeDelta, Utc};
 use trustwatch::clock::Clock;
 use trustwatch::model::{
-    Account, AccountState, Analyzer, AnalyzerArn, Coverage, Reason, Region, RegionCoverage, Requirement, ScanState,
+    Account, AccountState, Analyzer, AnalyzerArn, Reason, Region, RegionCoverage, Requirement, ScanState, Scope,
     Trigger, Visit, VisitOutcome,
 };
 use trustwatch::store::NewScan;
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
-use crate::support::{Story, scan};
+use crate::support::{Kept, Story, on_each_engine, scan};
 
 /// Says what it is told.
 struct ManualClock(Mutex<DateTime<Utc>>);
@@ -28,9 +28,8 @@ fn noon() -> DateTime<Utc> {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-#[tokio::test]
-async fn a_clock_that_steps_back_breaks_no_scan() {
-    let story = Story::begin(&Scenario::calm(9)).await;
+async fn a_clock_that_steps_back_breaks_no_scan(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(9)).await;
     let clock = Arc::new(ManualClock(Mutex::new(noon())));
     let mut engine = story.engine();
     engine.clock = Arc::clone(&clock) as Arc<dyn Clock>;
@@ -84,18 +83,19 @@ fn visit(account: &str, finished_at: DateTime<Utc>, status: &str) -> Visit {
         failure: None,
         started_at: finished_at,
         finished_at,
-        coverage: vec![RegionCoverage { region: region.clone(), coverage: Coverage::bare(Reason::NoAnalyzer) }],
+        coverage: vec![RegionCoverage::bare(region.clone(), Reason::NoAnalyzer)],
         regions_read: vec![region],
+        blind: Vec::new(),
         analyzers: vec![analyzer],
     }
 }
 
-#[tokio::test]
-async fn what_two_members_saw_of_one_owner_may_be_recorded_in_any_order() {
-    let story = Story::begin(&Scenario::calm(0)).await;
+async fn what_two_members_saw_of_one_owner_may_be_recorded_in_any_order(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(0)).await;
     let begun = NewScan {
         organization_name: "main".into(),
         trigger: Trigger::Manual,
+        scope: Scope::All,
         scheduled_for: None,
         started_at: noon(),
         requirement: Requirement::Either,
@@ -105,7 +105,9 @@ async fn what_two_members_saw_of_one_owner_may_be_recorded_in_any_order() {
     let scan = story.store.begin_scan(&begun).await.unwrap();
     story.store.identify_organization(scan, "o-test", &[]).await.unwrap();
     let later = noon() + TimeDelta::seconds(5);
-    story.store.record_visit(scan, &visit("000000000001", later, "ACTIVE"), &[], "test").await.unwrap();
-    story.store.record_visit(scan, &visit("000000000002", noon(), "DISABLED"), &[], "test").await.unwrap();
+    story.store.record_visits(scan, &[visit("000000000001", later, "ACTIVE")], "test").await.unwrap();
+    story.store.record_visits(scan, &[visit("000000000002", noon(), "DISABLED")], "test").await.unwrap();
     assert_eq!(story.rows("SELECT status FROM current_analyzers").await, [["DISABLED"]]);
 }
+
+on_each_engine!(a_clock_that_steps_back_breaks_no_scan, what_two_members_saw_of_one_owner_may_be_recorded_in_any_order,);

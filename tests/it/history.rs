@@ -10,13 +10,12 @@ use trustwatch::store::{self, Access, StoreError};
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::weather::{Effect, Rule};
-use crate::support::Story;
+use crate::support::{Kept, Story, on_each_engine};
 
 const SIZES: &str = "SELECT (SELECT count(*) FROM coverage), (SELECT count(*) FROM analyzer)";
 
-#[tokio::test]
-async fn a_scan_of_an_unchanged_organization_adds_no_interval() {
-    let story = Story::begin(&Scenario { seed: 2, ..Scenario::default() }).await;
+async fn a_scan_of_an_unchanged_organization_adds_no_interval(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario { seed: 2, ..Scenario::default() }).await;
     story.complete_scan().await;
     let (sizes, coverage) = (story.rows(SIZES).await, story.coverage().await);
     for _ in 0..2 {
@@ -28,9 +27,8 @@ async fn a_scan_of_an_unchanged_organization_adds_no_interval() {
     assert_eq!(story.rows(checked).await, [["0"]]);
 }
 
-#[tokio::test]
-async fn an_account_that_cannot_be_read_keeps_its_last_known_answer() {
-    let story = Story::begin(&Scenario { accounts: 4, organization: true, ..Scenario::calm(4) }).await;
+async fn an_account_that_cannot_be_read_keeps_its_last_known_answer(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario { accounts: 4, organization: true, ..Scenario::calm(4) }).await;
     let owner = story.sim.world().caller.clone();
     let member = story.sim.world().accounts.keys().find(|id| **id != owner).unwrap().clone();
     let (region, name, kind) = ("eu-west-1".to_owned(), "org".to_owned(), "ORGANIZATION".to_owned());
@@ -62,9 +60,8 @@ async fn an_account_that_cannot_be_read_keeps_its_last_known_answer() {
     assert_eq!(story.verdict(&member, "eu-west-1").await, "covered organization_analyzer");
 }
 
-#[tokio::test]
-async fn an_account_that_left_has_no_row_and_comes_back_with_new_ones() {
-    let story = Story::begin(&Scenario::calm(9)).await;
+async fn an_account_that_left_has_no_row_and_comes_back_with_new_ones(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(9)).await;
     let member = {
         let world = story.sim.world();
         let owners = world.analyzer_owners();
@@ -89,14 +86,13 @@ async fn an_account_that_left_has_no_row_and_comes_back_with_new_ones() {
     story.complete_scan().await;
     assert_eq!(story.rows(&rows).await, [["19"]]);
     let kept = format!(
-        "SELECT count(*), sum(valid_to IS NULL) FROM coverage JOIN account USING (account_key) WHERE account_id = '{member}'"
+        "SELECT count(*), count(*) FILTER (WHERE valid_to IS NULL) FROM coverage JOIN account USING (account_key) WHERE account_id = '{member}'"
     );
     assert_eq!(story.rows(&kept).await, [["38", "19"]]);
 }
 
-#[tokio::test]
-async fn an_analyzer_that_is_deleted_or_changed_ends_its_interval() {
-    let story = Story::begin(&Scenario::calm(2)).await;
+async fn an_analyzer_that_is_deleted_or_changed_ends_its_interval(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(2)).await;
     let owner = story.sim.world().caller.clone();
     let (account, region, name) = (owner.clone(), "eu-west-1".to_owned(), "watch".to_owned());
     let kind = "ACCOUNT".to_owned();
@@ -121,9 +117,8 @@ async fn an_analyzer_that_is_deleted_or_changed_ends_its_interval() {
     assert_eq!(story.rows("SELECT count(*) FROM analyzer WHERE valid_to IS NOT NULL").await, [["2"]]);
 }
 
-#[tokio::test]
-async fn a_scan_that_is_stopped_says_which_accounts_it_did_not_reach() {
-    let story = Story::begin(&Scenario::calm(30)).await;
+async fn a_scan_that_is_stopped_says_which_accounts_it_did_not_reach(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(30)).await;
     story.complete_scan().await;
     // Every listing of one account hangs, so the scan cannot end by itself before it is stopped.
     let hanging = story.sim.world().accounts.keys().next_back().unwrap().clone();
@@ -139,8 +134,7 @@ async fn a_scan_that_is_stopped_says_which_accounts_it_did_not_reach() {
     let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
     let mut engine = story.engine();
     engine.limits.attempts = 20;
-    let request = Request { trigger: Trigger::Manual, scheduled_for: None };
-    let scan = engine.scan(request, Arc::clone(&progress), stop.clone());
+    let scan = engine.scan(Request::manual(), Arc::clone(&progress), stop.clone());
     let stopper = async {
         while progress.snapshot().recorded < 31 {
             tokio::task::yield_now().await;
@@ -163,32 +157,54 @@ async fn a_scan_that_is_stopped_says_which_accounts_it_did_not_reach() {
     assert_eq!(story.rows(summary).await, [["32", "1"]]);
 }
 
-#[tokio::test]
-async fn a_scan_that_a_dead_process_left_running_is_closed_by_the_next() {
-    let story = Story::begin(&Scenario::calm(3)).await;
+async fn a_scan_that_a_dead_process_left_running_is_closed_by_the_next(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(3)).await;
     story.complete_scan().await;
     // What a killed process leaves: a scan without an end.
     let engine = story.engine();
     let begun = trustwatch::store::NewScan {
         organization_name: "main".into(),
         trigger: Trigger::Schedule,
+        scope: trustwatch::model::Scope::All,
         scheduled_for: None,
         started_at: engine.clock.now(),
         requirement: trustwatch::model::Requirement::Either,
         configuration_hash: String::new(),
         version: "0".into(),
     };
-    story.store.begin_scan(&begun).await.unwrap();
+    match kept {
+        Kept::Sqlite => drop(story.store.begin_scan(&begun).await.unwrap()),
+        Kept::Postgres => {
+            let dead = store::open(&story.settings, Access::Write { migrate: false }).await.unwrap();
+            dead.begin_scan(&begun).await.unwrap();
+            let error = story.store.begin_scan(&begun).await.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "another trustwatch process is scanning organization `main`: wait for it, or stop it"
+            );
+            dead.close().await;
+            // The server takes a moment to notice.
+            while store_is_held(&story).await {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
     story.complete_scan().await;
     let states = story.rows("SELECT scan_id, state, error FROM scan_summary ORDER BY scan_id").await;
     assert_eq!(states[1], ["2", "incomplete", "the process ended before the scan did"]);
     assert_eq!(states[2], ["3", "completed", "null"]);
 }
 
+async fn store_is_held(story: &Story) -> bool {
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    story.rows(locks).await != [["0"]]
+}
+
 #[tokio::test]
 async fn a_second_writer_is_refused() {
     let story = Story::begin(&Scenario::calm(1)).await;
-    let error = store::open(&story.url, Access::Write { migrate: true }).await.err().unwrap();
+    let error = store::open(&story.settings, Access::Write { migrate: true }).await.err().unwrap();
     assert!(matches!(error, StoreError::InUse(_)));
     let path = story.path("trustwatch.db");
     assert_eq!(
@@ -198,7 +214,7 @@ async fn a_second_writer_is_refused() {
             path.display()
         )
     );
-    assert!(store::open(&story.url, Access::Read).await.is_ok(), "readers are welcome");
+    assert!(store::open(&story.settings, Access::Read).await.is_ok(), "readers are welcome");
 }
 
 #[tokio::test]
@@ -222,3 +238,12 @@ async fn a_query_can_change_nothing() {
     assert_eq!(story.rows("SELECT * FROM pragma_user_version").await, [["0"]]);
     assert!(story.store.query("DELETE FROM visit", &mut Nowhere).await.is_err());
 }
+
+on_each_engine!(
+    a_scan_of_an_unchanged_organization_adds_no_interval,
+    an_account_that_cannot_be_read_keeps_its_last_known_answer,
+    an_account_that_left_has_no_row_and_comes_back_with_new_ones,
+    an_analyzer_that_is_deleted_or_changed_ends_its_interval,
+    a_scan_that_is_stopped_says_which_accounts_it_did_not_reach,
+    a_scan_that_a_dead_process_left_running_is_closed_by_the_next,
+);

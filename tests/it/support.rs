@@ -13,12 +13,12 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio_util::sync::CancellationToken;
 use trustwatch::aws::Aws;
 use trustwatch::clock::SystemClock;
-use trustwatch::config::{Limits, Organization, TimeSpan};
-use trustwatch::model::Trigger;
+use trustwatch::config::{self, Limits, Organization, TimeSpan};
 use trustwatch::scan::{Engine, Outcome, Progress, Request};
 use trustwatch::store::{self, Access, Cell, RowSink, ScanReport, Store};
 
 use crate::awssim::{Scenario, Sim, auth};
+use crate::postgres;
 
 /// A simulated organization, and everything that a scan of it needs.
 pub struct Story {
@@ -26,18 +26,45 @@ pub struct Story {
     pub organization: Organization,
     pub limits: Limits,
     pub store: Arc<dyn Store>,
-    pub url: String,
+    pub settings: config::Store,
     pub folder: tempfile::TempDir,
 }
 
+/// What a story is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Sqlite,
+    Postgres,
+}
+
+/// Stamps tests for each engine: each is a function of [`Kept`].
+macro_rules! on_each_engine {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(crate::support::Kept::Sqlite).await; })+
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() { super::$name(crate::support::Kept::Postgres).await; })+
+        }
+    };
+}
+pub(crate) use on_each_engine;
+
 impl Story {
     pub async fn begin(scenario: &Scenario) -> Self {
+        Self::begin_in(Kept::Sqlite, scenario).await
+    }
+
+    pub async fn begin_in(kept: Kept, scenario: &Scenario) -> Self {
         let sim = Sim::start(scenario, 0).await.expect("the simulation starts");
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("trustwatch.db").display());
-        let store = store::open(&url, Access::Write { migrate: true }).await.expect("the store opens");
+        let settings = config::Store::at(match kept {
+            Kept::Sqlite => format!("sqlite://{}", folder.path().join("trustwatch.db").display()),
+            Kept::Postgres => postgres::database().await,
+        });
+        let store = store::open(&settings, Access::Write { migrate: true }).await.expect("the store opens");
         let limits = Limits { attempt_timeout: TimeSpan(Duration::from_secs(2)), ..Limits::default() };
-        Self { sim, organization: Organization::named("main"), limits, store, url, folder }
+        Self { sim, organization: Organization::named("main"), limits, store, settings, folder }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -97,9 +124,8 @@ impl Story {
 }
 
 pub async fn scan(engine: &Engine) -> Outcome {
-    let request = Request { trigger: Trigger::Manual, scheduled_for: None };
     engine
-        .scan(request, Arc::new(Progress::default()), CancellationToken::new())
+        .scan(Request::manual(), Arc::new(Progress::default()), CancellationToken::new())
         .await
         .expect("the store does its part")
 }

@@ -1,38 +1,27 @@
 //! Results in a SQLite file: one writer, any number of readers that never wait for it.
 
-mod instant;
-mod intervals;
+mod engine;
 mod query;
-mod scans;
-mod visits;
+#[path = "../sql/mod.rs"]
+#[expect(clippy::duplicate_mod, reason = "the statements are compiled against each engine")]
+mod sql;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use super::error::Doing;
-use super::{Access, NewScan, RowSink, ScanReport, SchemaVersion, Store, StoreError};
-use crate::model::{AccountId, Region, ScanEnd, ScanId, Visit};
+use super::{Access, SchemaVersion, StoreError};
+
+pub use engine::Engine;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Readers at once.
 const READERS: u32 = 4;
-
-/// A SQLite file.
-pub struct SqliteStore {
-    /// One connection: SQLite takes one writer. `None` where the store was opened to read.
-    writer: Option<SqlitePool>,
-    reader: SqlitePool,
-    /// Held for as long as this process may write; the operating system lets go of it however the process ends.
-    _lock: Option<File>,
-    path: PathBuf,
-}
 
 /// The file that a store's URL names: `sqlite://relative`, `sqlite:///absolute` or `sqlite:relative`.
 pub fn file_of(url: &str) -> PathBuf {
@@ -40,45 +29,38 @@ pub fn file_of(url: &str) -> PathBuf {
     PathBuf::from(rest.strip_prefix("//").unwrap_or(rest))
 }
 
-impl SqliteStore {
-    /// Opens a file; creates it where `access` allows.
-    ///
-    /// # Errors
-    /// As [`super::open`].
-    pub async fn open(url: &str, access: Access) -> Result<Self, StoreError> {
-        let path = file_of(url);
-        if access == Access::Read && !path.exists() {
-            return Err(StoreError::Missing(path));
-        }
-        let lock = match access {
-            Access::Read => None,
-            Access::Write { .. } => Some(lock(&path)?),
-        };
-        let mut writer = None;
-        if let Access::Write { migrate } = access {
-            let pool = SqlitePoolOptions::new()
-                .max_connections(1)
-                .connect_with(options(&path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
-                .await
-                .map_err(|error| open_error(&path, &error))?;
-            bring_up_to_date(&pool, migrate).await?;
-            writer = Some(pool);
-        }
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options(&path).read_only(true).pragma("query_only", "on"))
+/// Opens a file; creates it where `access` allows.
+///
+/// # Errors
+/// As [`super::open`].
+pub async fn open(url: &str, access: Access) -> Result<Engine, StoreError> {
+    let path = file_of(url);
+    if access == Access::Read && !path.exists() {
+        return Err(StoreError::Missing(path));
+    }
+    let lock = match access {
+        Access::Read => None,
+        Access::Write { .. } => Some(lock(&path)?),
+    };
+    let mut writer = None;
+    if let Access::Write { migrate } = access {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options(&path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
             .await
             .map_err(|error| open_error(&path, &error))?;
-        if writer.is_none() {
-            check(version(&reader).await?)?;
-        }
-        Ok(Self { writer, reader, _lock: lock, path })
+        bring_up_to_date(&pool, migrate).await?;
+        writer = Some(pool);
     }
-
-    fn writer(&self) -> Result<&SqlitePool, StoreError> {
-        let read_only = || StoreError::Open { path: self.path.clone(), problem: "it was opened to read only".into() };
-        self.writer.as_ref().ok_or_else(read_only)
+    let reader = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .connect_with(options(&path).read_only(true).pragma("query_only", "on"))
+        .await
+        .map_err(|error| open_error(&path, &error))?;
+    if writer.is_none() {
+        version(&reader).await?.check()?;
     }
+    Ok(Engine { writer, reader, lock, path })
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -144,17 +126,8 @@ async fn version(pool: &SqlitePool) -> Result<SchemaVersion, StoreError> {
     Ok(SchemaVersion { found, known })
 }
 
-fn check(version: SchemaVersion) -> Result<(), StoreError> {
-    let SchemaVersion { found, known } = version;
-    match found.cmp(&known) {
-        std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
-        std::cmp::Ordering::Less => Err(StoreError::OutdatedSchema { found, known }),
-        std::cmp::Ordering::Equal => Ok(()),
-    }
-}
-
 async fn bring_up_to_date(pool: &SqlitePool, migrate: bool) -> Result<(), StoreError> {
-    match check(version(pool).await?) {
+    match version(pool).await?.check() {
         Err(StoreError::OutdatedSchema { .. }) if migrate => {
             let mut connection = pool.acquire().await.doing("migrating the database")?;
             MIGRATIONS.run_direct(None, &mut *connection, false).await.map_err(StoreError::Migrate)
@@ -182,61 +155,4 @@ pub async fn schema_version(url: &str) -> Result<SchemaVersion, StoreError> {
     let version = version(&pool).await;
     pool.close().await;
     version
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn begin_scan(&self, scan: &NewScan) -> Result<ScanId, StoreError> {
-        scans::begin(self.writer()?, scan).await
-    }
-
-    async fn identify_organization(
-        &self,
-        scan: ScanId,
-        organization_id: &str,
-        others: &[String],
-    ) -> Result<Option<String>, StoreError> {
-        scans::identify(self.writer()?, scan, organization_id, others).await
-    }
-
-    async fn known_accounts(&self, scan: ScanId) -> Result<Vec<AccountId>, StoreError> {
-        scans::known_accounts(&self.reader, scan).await
-    }
-
-    async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError> {
-        scans::known_regions(&self.reader, scan, account).await
-    }
-
-    async fn record_visit(
-        &self,
-        scan: ScanId,
-        visit: &Visit,
-        blind: &[Region],
-        worker: &str,
-    ) -> Result<(), StoreError> {
-        visits::record(self.writer()?, scan, visit, blind, worker).await
-    }
-
-    async fn finish_scan(&self, scan: ScanId, end: &ScanEnd, at: DateTime<Utc>) -> Result<(), StoreError> {
-        scans::finish(self.writer()?, scan, end, at).await
-    }
-
-    async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {
-        query::report(&self.reader, scan).await
-    }
-
-    async fn query(&self, sql: &str, sink: &mut dyn RowSink) -> Result<(), StoreError> {
-        query::run(&self.reader, sql, sink).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reader).await.doing("asking the database for an answer").map(|_| ())
-    }
-
-    async fn close(&self) {
-        self.reader.close().await;
-        if let Some(writer) = &self.writer {
-            writer.close().await;
-        }
-    }
 }

@@ -1,0 +1,47 @@
+//! `trustwatch prune`: lets go of what is older than it is kept.
+
+use clap::Args;
+
+use super::style::counted;
+use super::{Context, Failure, load_quietly, say};
+use crate::clock::{Clock, SystemClock};
+use crate::store::{self, Access, Retention};
+
+/// Let go of visits and intervals that are older than the configuration keeps them. `trustwatch run` does so by itself.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  trustwatch prune --dry-run     what would go?\n  trustwatch prune\n\n\
+    How long what is kept: [store.retention] in the configuration.")]
+pub struct Prune {
+    /// Say what would go, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Prune {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let loaded = load_quietly(context)?;
+        let settings = &loaded.config.store;
+        let access = if self.dry_run { Access::Read } else { Access::Write { migrate: settings.migrate_on_start } };
+        let store = store::open(settings, access).await?;
+        let retention = Retention::at(SystemClock.now(), &settings.retention);
+        let pruned = store.prune(&retention, self.dry_run).await;
+        store.close().await;
+        let pruned = pruned?;
+        let verb = if self.dry_run { "would let go of" } else { "let go of" };
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let day = |instant: chrono::DateTime<chrono::Utc>| instant.format("%Y-%m-%d").to_string();
+        say(&format!(
+            "{verb} {}: every one from before {} but one of each account and day, and all from before {}",
+            counted(whole(pruned.visits), "visit"),
+            day(retention.all_visits_from),
+            day(retention.visits_from),
+        ))?;
+        match retention.history_from {
+            None => say("the history is kept for ever"),
+            Some(from) => {
+                let intervals = counted(whole(pruned.intervals), "interval");
+                say(&format!("{verb} {intervals} of the history that ended before {}", day(from)))
+            }
+        }
+    }
+}

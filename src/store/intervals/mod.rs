@@ -1,0 +1,150 @@
+//! What changes in the intervals of one account when a visit is recorded: a pure function, apart from any engine.
+
+use crate::evaluate::keep_reason_while_blind;
+use crate::model::{Cause, Coverage, Reason, Region, RegionCoverage, Requirement, ScanId, Status};
+use crate::store::stamp::Stamp;
+
+/// An interval that still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Where.
+    pub region: Region,
+    /// Why; the status follows.
+    pub reason: Reason,
+    /// The analyzer that it names.
+    pub analyzer_arn: Option<String>,
+    /// Of an unknown: the answer before it.
+    pub last_known: Option<LastKnown>,
+}
+
+/// An answer that an unknown hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastKnown {
+    /// Why; the status follows.
+    pub reason: Reason,
+    /// When it was last seen to hold.
+    pub at: Stamp,
+    /// The scan that last saw it.
+    pub scan_id: ScanId,
+    /// What satisfied the rule in that scan.
+    pub requirement: Requirement,
+}
+
+/// An account as it was before a visit.
+#[derive(Debug, Clone, Copy)]
+pub struct Account {
+    /// When it was last looked at: until then, what held was known to hold.
+    pub checked_at: Option<Stamp>,
+    /// The scan of its newest visit.
+    pub scan_id: ScanId,
+    /// What satisfied the rule in that scan.
+    pub requirement: Requirement,
+    /// Whether everything else in the configuration that can change a verdict is as it was in that scan.
+    pub same_configuration: bool,
+}
+
+/// An interval that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// Where.
+    pub region: Region,
+    /// Why; the status follows.
+    pub reason: Reason,
+    /// The analyzer that it names.
+    pub analyzer_arn: Option<String>,
+    /// The reason of the interval before; `None` at first sight.
+    pub from: Option<Reason>,
+    /// Why it begins.
+    pub cause: Cause,
+    /// Of an unknown, and of what follows one: the last answer before it that was known.
+    pub last_known: Option<LastKnown>,
+    /// Of an answer that follows an unknown and is another than the last known: why.
+    pub known_cause: Option<Cause>,
+}
+
+/// What must be written.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Regions whose interval ends. With a cause where none follows.
+    pub close: Vec<(Region, Option<Cause>)>,
+    /// Intervals that begin.
+    pub open: Vec<Opening>,
+    /// Intervals that go on, with another analyzer.
+    pub rename: Vec<(Region, Option<String>)>,
+}
+
+/// Compares what holds with what was just seen. `blind` holds the regions in which the organization's analyzers could not
+/// be seen.
+pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind: &[Region]) -> Changes {
+    let mut changes = Changes::default();
+    let configured = if account.same_configuration { Cause::World } else { Cause::Configuration };
+    for now in seen {
+        let before = open.iter().find(|before| before.region == now.region);
+        let Coverage { reason: seen_reason, analyzer_arn } = now.coverage.clone();
+        let blind = blind.contains(&now.region);
+        let region = now.region.clone();
+        let Some(before) = before else {
+            let cause = if open.is_empty() { Cause::Membership } else { configured };
+            let opening = Opening {
+                region,
+                reason: seen_reason,
+                analyzer_arn,
+                from: None,
+                cause,
+                last_known: None,
+                known_cause: None,
+            };
+            changes.open.push(opening);
+            continue;
+        };
+        let reason = keep_reason_while_blind(Some(before.reason), seen_reason, blind);
+        if before.reason == reason {
+            // A reason that was kept keeps its analyzer: it is not the one that was seen.
+            if reason == seen_reason && before.analyzer_arn != analyzer_arn {
+                changes.rename.push((region, analyzer_arn));
+            }
+            continue;
+        }
+        let why = |from: Reason, requirement: Requirement| {
+            let otherwise = keep_reason_while_blind(Some(from), now.by_requirement.under(requirement), blind);
+            let ours = from == Reason::Excluded || reason == Reason::Excluded || otherwise == from;
+            if ours { Cause::Configuration } else { Cause::World }
+        };
+        let (was_known, is_known) = (is_known(before.reason), is_known(reason));
+        let last_known = match (was_known, is_known) {
+            (true, true) => None,
+            (true, false) => account.checked_at.map(|at| LastKnown {
+                reason: before.reason,
+                at,
+                scan_id: account.scan_id,
+                requirement: account.requirement,
+            }),
+            (false, _) => before.last_known,
+        };
+        let cause = match why(before.reason, account.requirement) {
+            Cause::Configuration if before.reason == Reason::Excluded || reason == Reason::Excluded => {
+                Cause::Configuration
+            }
+            _ if !was_known || !is_known => Cause::Visibility,
+            cause => cause,
+        };
+        let known_cause = match last_known {
+            _ if was_known || !is_known || cause != Cause::Visibility => None,
+            None => Some(Cause::Membership),
+            Some(known) => (known.reason != reason).then(|| why(known.reason, known.requirement)),
+        };
+        changes.close.push((before.region.clone(), None));
+        let from = Some(before.reason);
+        changes.open.push(Opening { region, reason, analyzer_arn, from, cause, last_known, known_cause });
+    }
+    let is_gone = |before: &&Open| !seen.iter().any(|now| now.region == before.region);
+    changes.close.extend(open.iter().filter(is_gone).map(|before| (before.region.clone(), Some(configured))));
+    changes
+}
+
+fn is_known(reason: Reason) -> bool {
+    reason.status() != Status::Unknown
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What Postgres does in its own way.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, Postgres, Transaction};
+
+use crate::model::ScanId;
+use crate::store::StoreError;
+use crate::store::error::Doing;
+use crate::store::table::{Column, Table};
+
+pub type Connection = sqlx::PgConnection;
+pub type Pool = sqlx::PgPool;
+
+/// A schema of a Postgres database.
+pub struct Engine {
+    pub(super) pool: Pool,
+    pub(super) options: PgConnectOptions,
+    pub(super) schema: String,
+    /// Of the scans of this process, the connections that hold the right to make them.
+    pub(super) held: Mutex<HashMap<ScanId, Connection>>,
+}
+
+/// The right to scan an organization: a lock of a connection's own, which the server lets go of when the process dies.
+pub type Hold = Connection;
+
+impl Engine {
+    pub fn reader(&self) -> &Pool {
+        &self.pool
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the other engine may have been opened to read only")]
+    pub fn writer(&self) -> Result<&Pool, StoreError> {
+        Ok(&self.pool)
+    }
+
+    pub async fn hold(&self, organization: &str) -> Result<Hold, StoreError> {
+        const DOING: &str = "taking the right to scan";
+        let mut connection = self.options.connect().await.doing(DOING)?;
+        let name = format!("trustwatch scan {} {organization}", self.schema);
+        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
+            .bind(name)
+            .fetch_one(&mut connection)
+            .await
+            .doing(DOING)?;
+        if taken { Ok(connection) } else { Err(StoreError::ScanRunning(organization.to_owned())) }
+    }
+
+    pub fn keep(&self, scan: ScanId, hold: Hold) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(scan, hold);
+    }
+
+    pub async fn let_go(&self, scan: ScanId) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&scan);
+        if let Some(connection) = held {
+            // A connection that is gone already holds nothing.
+            let _ = sqlx::Connection::close(connection).await;
+        }
+    }
+
+    pub async fn close(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in held.into_values() {
+            let _ = sqlx::Connection::close(connection).await;
+        }
+        self.pool.close().await;
+    }
+}
+
+/// Begins a transaction.
+pub async fn begin(pool: &Pool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin().await
+}
+
+/// A statement over the rows of a table named `new`, which travels as one array for each column.
+fn with(table: &Table, statement: &str) -> AssertSqlSafe<String> {
+    let (mut names, mut values, mut arrays) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, (name, column)) in table.columns.iter().enumerate() {
+        let (element, cast) = match column {
+            Column::Integer(_) => ("bigint", ""),
+            Column::Real(_) => ("double precision", ""),
+            Column::Text(_) => ("text", ""),
+            Column::Stamp(_) => ("timestamptz", ""),
+            Column::Document(_) => ("text", "::jsonb"),
+        };
+        names.push(name.as_ref());
+        values.push(format!("{name}{cast}"));
+        arrays.push(format!("${}::{element}[]", at + 1));
+    }
+    let (names, values, arrays) = (names.join(", "), values.join(", "), arrays.join(", "));
+    AssertSqlSafe(format!("WITH new({names}) AS (SELECT {values} FROM unnest({arrays}) AS row({names})) {statement}"))
+}
+
+macro_rules! bound {
+    ($query:expr, $table:expr) => {
+        $table.columns.iter().fold($query, |query, (_, column)| match column {
+            Column::Integer(values) => query.bind(values),
+            Column::Real(values) => query.bind(values),
+            Column::Text(values) => query.bind(values),
+            Column::Stamp(values) => query.bind(values),
+            Column::Document(values) => query.bind(values),
+        })
+    };
+}
+
+/// Runs a statement over the rows of `new`; says how many rows it changed.
+pub async fn execute(connection: &mut Connection, table: &Table, statement: &str) -> Result<u64, sqlx::Error> {
+    let result = bound!(sqlx::query(with(table, statement)), table).execute(connection).await?;
+    Ok(result.rows_affected())
+}
+
+/// Runs a query over the rows of `new`.
+pub async fn fetch<T>(connection: &mut Connection, table: &Table, statement: &str) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    bound!(sqlx::query_as(with(table, statement)), table).fetch_all(connection).await
+}

@@ -1,0 +1,40 @@
+//! What a query is, whatever the engine.
+
+/// Whether a text begins as a query does, after comments, and holds no second statement. The connection can only read in
+/// any case; this is for what reading allows too, such as attaching or making files, and for a message that can be read.
+pub fn is_one_query(sql: &str) -> bool {
+    let mut rest = sql.trim_start();
+    loop {
+        let comment = match (rest.strip_prefix("--"), rest.strip_prefix("/*")) {
+            (Some(line), _) => line.split_once('\n').map(|(_, after)| after),
+            (_, Some(block)) => block.split_once("*/").map(|(_, after)| after),
+            (None, None) => break,
+        };
+        rest = comment.unwrap_or_default().trim_start();
+    }
+    let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    let reads = ["SELECT", "WITH", "VALUES", "EXPLAIN"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    // A semicolon within a text is no end of a statement: quotes come in pairs before it.
+    let ends_early = rest.trim_end().trim_end_matches(';').match_indices(';').any(|(at, _)| {
+        let before = &rest[..at];
+        before.matches('\'').count().is_multiple_of(2) && before.matches('"').count().is_multiple_of(2)
+    });
+    reads && !ends_early
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_statement_that_reads_is_a_query() {
+        for sql in
+            ["SELECT 1", " -- why\n/* how */ with x as (select ';') select * from x;", "VALUES (1)", "explain select 1"]
+        {
+            assert!(is_one_query(sql), "{sql}");
+        }
+        for sql in ["", "DELETE FROM visit", "SELECT 1; DELETE FROM visit", "PRAGMA x", "ATTACH 'x' AS y"] {
+            assert!(!is_one_query(sql), "{sql}");
+        }
+    }
+}

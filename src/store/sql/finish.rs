@@ -1,0 +1,215 @@
+//! The end of a scan: who has left, and how it all adds up.
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::super::engine::{Connection, Pool, begin, execute, fetch};
+use crate::model::{CallCount, Cause, ScanEnd, ScanId};
+use crate::store::StoreError;
+use crate::store::error::Doing;
+use crate::store::stamp::Stamp;
+use crate::store::table::Table;
+
+const DOING: &str = "finishing a scan";
+
+pub async fn finish(
+    pool: &Pool,
+    scan: ScanId,
+    end: &ScanEnd,
+    calls: &[CallCount],
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let mut transaction = begin(pool).await.doing(DOING)?;
+    end_scan(&mut transaction, scan, end, at).await?;
+    write_calls(&mut transaction, scan, calls).await?;
+    transaction.commit().await.doing(DOING)
+}
+
+/// Ends a scan that still runs.
+pub async fn end_scan(
+    connection: &mut Connection,
+    scan: ScanId,
+    end: &ScanEnd,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let started: Option<Stamp> = sqlx::query_scalar(
+        "UPDATE scan SET state = state WHERE scan_id = $1 AND state = 'running' RETURNING started_at",
+    )
+    .bind(scan)
+    .fetch_optional(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let at = Stamp::from(at).max(started.ok_or(StoreError::ScanEnded(scan))?);
+    if end.list_complete {
+        close_accounts_that_left(connection, scan, at).await?;
+    }
+    count(connection, scan, end, at).await?;
+    for statement in [
+        "INSERT INTO region_count (scan_id, region, covered, not_covered, not_applicable, unknown, covered_last_known, not_covered_last_known)
+         SELECT scan.scan_id, coverage.region,
+                count(*) FILTER (WHERE coverage.status = 'covered'),
+                count(*) FILTER (WHERE coverage.status = 'not_covered'),
+                count(*) FILTER (WHERE coverage.status = 'not_applicable'),
+                count(*) FILTER (WHERE coverage.status = 'unknown'),
+                count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')),
+                count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered'))
+         FROM scan
+         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
+         WHERE scan.scan_id = $1 AND scan.scope = 'all'
+         GROUP BY scan.scan_id, coverage.region",
+        "INSERT INTO ou_count (scan_id, ou_path, covered, not_covered, not_applicable, unknown, covered_last_known, not_covered_last_known)
+         SELECT scan.scan_id, coalesce(account.ou_path, ''),
+                count(*) FILTER (WHERE coverage.status = 'covered'),
+                count(*) FILTER (WHERE coverage.status = 'not_covered'),
+                count(*) FILTER (WHERE coverage.status = 'not_applicable'),
+                count(*) FILTER (WHERE coverage.status = 'unknown'),
+                count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')),
+                count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered'))
+         FROM scan
+         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
+         WHERE scan.scan_id = $1 AND scan.scope = 'all'
+         GROUP BY scan.scan_id, coalesce(account.ou_path, '')",
+    ] {
+        sqlx::query(statement).bind(scan).execute(&mut *connection).await.doing(DOING)?;
+    }
+    Ok(())
+}
+
+async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Stamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "WITH visited AS (
+             SELECT account.account_key, visit.outcome
+             FROM scan
+             JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+             JOIN visit ON visit.account_key = account.account_key AND visit.scan_id = scan.scan_id
+             WHERE scan.scan_id = $1
+         ), outcomes AS (
+             SELECT count(*) AS accounts,
+                    count(*) FILTER (WHERE outcome = 'audited') AS audited,
+                    count(*) FILTER (WHERE outcome = 'unreachable') AS unreachable,
+                    count(*) FILTER (WHERE outcome = 'not_active') AS not_active,
+                    count(*) FILTER (WHERE outcome = 'excluded') AS excluded
+             FROM visited
+         ), verdicts AS (
+             SELECT count(*) AS account_regions,
+                    count(*) FILTER (WHERE coverage.status = 'covered') AS covered,
+                    count(*) FILTER (WHERE coverage.status = 'not_covered') AS not_covered,
+                    count(*) FILTER (WHERE coverage.status = 'not_applicable') AS not_applicable,
+                    count(*) FILTER (WHERE coverage.status = 'unknown') AS unknown,
+                    count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')) AS covered_last_known,
+                    count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered')) AS not_covered_last_known
+             FROM visited
+             JOIN coverage ON coverage.account_key = visited.account_key AND coverage.valid_to IS NULL
+         )
+         UPDATE scan SET
+             state = $2, error = $3, finished_at = $4,
+             accounts = outcomes.accounts, accounts_audited = outcomes.audited,
+             accounts_unreachable = outcomes.unreachable, accounts_not_active = outcomes.not_active,
+             accounts_excluded = outcomes.excluded,
+             account_regions = verdicts.account_regions, covered = verdicts.covered,
+             not_covered = verdicts.not_covered, not_applicable = verdicts.not_applicable, unknown = verdicts.unknown,
+             covered_last_known = verdicts.covered_last_known, not_covered_last_known = verdicts.not_covered_last_known
+         FROM outcomes, verdicts
+         WHERE scan.scan_id = $1",
+    )
+    .bind(scan)
+    .bind(end.state.as_str())
+    .bind(&end.error)
+    .bind(at)
+    .execute(connection)
+    .await
+    .doing(DOING)
+    .map(|_| ())
+}
+
+async fn write_calls(connection: &mut Connection, scan: ScanId, calls: &[CallCount]) -> Result<(), StoreError> {
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let table = Table::of(calls)
+        .integer("scan_id", |_| scan)
+        .text("service", |count| count.service)
+        .text("operation", |count| count.operation)
+        .integer("calls", |count| whole(count.calls))
+        .integer("retries", |count| whole(count.retries))
+        .integer("throttled", |count| whole(count.throttled))
+        .integer("errors", |count| whole(count.errors))
+        .real("seconds", |count| count.seconds)
+        .done();
+    let insert = "INSERT INTO scan_call (scan_id, service, operation, calls, retries, throttled, errors, seconds)
+                  SELECT scan_id, service, operation, calls, retries, throttled, errors, seconds FROM new";
+    execute(connection, &table, insert).await.doing(DOING).map(|_| ())
+}
+
+/// A member that is closed.
+struct Left {
+    account_key: i32,
+    at: Stamp,
+    last_scan_id: ScanId,
+}
+
+/// Every account on the list has a visit, so a member without one has left: what held for it ends.
+async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        account_key: i32,
+        account_id: String,
+        organization_key: i32,
+        scan_id: ScanId,
+        changed_at: Option<Stamp>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
+         FROM scan JOIN account USING (organization_key)
+         WHERE scan.scan_id = $1 AND account.scan_id <> scan.scan_id AND account.left_at IS NULL",
+    )
+    .bind(scan)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let end = |row: &Row| Left {
+        account_key: row.account_key,
+        at: at.no_earlier_than(row.changed_at),
+        last_scan_id: row.scan_id,
+    };
+    let left: Vec<Left> = rows.iter().map(end).collect();
+    let table = Table::of(&left)
+        .integer("account_key", |left| i64::from(left.account_key))
+        .stamp("at", |left| left.at)
+        .integer("last_scan_id", |left| left.last_scan_id)
+        .text("end_cause", |_| Cause::Membership.as_str())
+        .integer("end_scan_id", |_| scan)
+        .done();
+    for statement in [
+        "UPDATE coverage SET valid_to = new.at, last_scan_id = new.last_scan_id, end_cause = new.end_cause,
+                             end_scan_id = new.end_scan_id
+         FROM new WHERE coverage.account_key = new.account_key AND coverage.valid_to IS NULL",
+        "UPDATE account SET left_at = new.at, changed_at = new.at FROM new WHERE account.account_key = new.account_key",
+    ] {
+        execute(&mut *connection, &table, statement).await.doing(DOING)?;
+    }
+    let owners: Vec<(i32, &str)> = rows.iter().map(|row| (row.organization_key, row.account_id.as_str())).collect();
+    let table = Table::of(&owners)
+        .integer("organization_key", |row| i64::from(row.0))
+        .text("owner_account_id", |row| row.1)
+        .done();
+    let open = "SELECT analyzer.analyzer_arn, analyzer.organization_key, analyzer.valid_from FROM new
+                JOIN analyzer ON analyzer.organization_key = new.organization_key
+                             AND analyzer.owner_account_id = new.owner_account_id AND analyzer.valid_to IS NULL";
+    let open: Vec<(String, i32, Stamp)> = fetch(&mut *connection, &table, open).await.doing(DOING)?;
+    let table = Table::of(&open)
+        .integer("organization_key", |row| i64::from(row.1))
+        .text("analyzer_arn", |row| row.0.as_str())
+        .stamp("at", |row| at.no_earlier_than(Some(row.2)))
+        .done();
+    let update = "UPDATE analyzer SET valid_to = new.at FROM new
+                  WHERE analyzer.organization_key = new.organization_key AND analyzer.analyzer_arn = new.analyzer_arn
+                    AND analyzer.valid_to IS NULL";
+    execute(connection, &table, update).await.doing(DOING).map(|_| ())
+}

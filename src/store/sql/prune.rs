@@ -1,0 +1,106 @@
+//! Thinning out old visits, a few accounts at a time, so that no scan waits for it.
+
+use super::super::engine::{Pool, begin, execute, fetch};
+use crate::store::error::Doing;
+use crate::store::stamp::Stamp;
+use crate::store::table::Table;
+use crate::store::{Pruned, Retention, StoreError};
+
+const DOING: &str = "pruning the history";
+
+/// Accounts that are pruned in one transaction.
+const STEP: usize = 20;
+
+/// The visits of the accounts in `new` that go. Of the days that are thinned out, the newest visit that audited the
+/// account stays, or else the newest; and an account's newest visit always stays, because the newest results hang on it.
+macro_rules! doomed {
+    ($begin:literal, $end:literal) => {
+        concat!(
+            $begin,
+            " SELECT ranked.account_key, ranked.scan_id FROM (
+                SELECT visit.account_key, visit.scan_id, new.kept_from, visit.finished_at, account.scan_id AS newest,
+                       row_number() OVER (
+                           PARTITION BY visit.account_key, substr(CAST(visit.finished_at AS TEXT), 1, 10)
+                           ORDER BY CASE visit.outcome WHEN 'audited' THEN 0 ELSE 1 END, visit.scan_id DESC
+                       ) AS rank
+                FROM new
+                JOIN account ON account.account_key = new.account_key
+                JOIN visit ON visit.account_key = new.account_key
+                WHERE visit.finished_at < new.all_from
+              ) AS ranked
+              WHERE ranked.scan_id <> ranked.newest AND (ranked.rank > 1 OR ranked.finished_at < ranked.kept_from)",
+            $end
+        )
+    };
+}
+
+async fn account_keys(pool: &Pool) -> Result<Vec<i32>, StoreError> {
+    sqlx::query_scalar("SELECT account_key FROM account ORDER BY account_key").fetch_all(pool).await.doing(DOING)
+}
+
+fn accounts(keys: &[i32], retention: &Retention) -> Table {
+    Table::of(keys)
+        .integer("account_key", |key| i64::from(*key))
+        .stamp("all_from", |_| Stamp::from(retention.all_visits_from))
+        .stamp("kept_from", |_| Stamp::from(retention.visits_from))
+        .stamp("history_from", |_| retention.history_from.map(Stamp::from))
+        .done()
+}
+
+/// What would go.
+pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreError> {
+    let mut pruned = Pruned::default();
+    let keys = account_keys(pool).await?;
+    let mut connection = pool.acquire().await.doing(DOING)?;
+    for keys in keys.chunks(STEP) {
+        let table = accounts(keys, retention);
+        let visits: Vec<(i64,)> =
+            fetch(&mut connection, &table, doomed!("SELECT count(*) FROM (", ") AS doomed")).await.doing(DOING)?;
+        let intervals: Vec<(i64,)> = fetch(
+            &mut connection,
+            &table,
+            "SELECT count(*) FROM new JOIN coverage ON coverage.account_key = new.account_key
+             WHERE coverage.valid_to < new.history_from",
+        )
+        .await
+        .doing(DOING)?;
+        pruned.visits += visits.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
+        pruned.intervals += intervals.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
+    }
+    if let Some(from) = retention.history_from {
+        let analyzers: i64 = sqlx::query_scalar("SELECT count(*) FROM analyzer WHERE valid_to < $1")
+            .bind(Stamp::from(from))
+            .fetch_one(pool)
+            .await
+            .doing(DOING)?;
+        pruned.intervals += analyzers.unsigned_abs();
+    }
+    Ok(pruned)
+}
+
+/// Lets go of what is older than it is kept.
+pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreError> {
+    let mut pruned = Pruned::default();
+    let keys = account_keys(pool).await?;
+    for keys in keys.chunks(STEP) {
+        let table = accounts(keys, retention);
+        let mut transaction = begin(pool).await.doing(DOING)?;
+        let delete = doomed!("DELETE FROM visit WHERE (account_key, scan_id) IN (", ")");
+        pruned.visits += execute(&mut transaction, &table, delete).await.doing(DOING)?;
+        if retention.history_from.is_some() {
+            let delete = "DELETE FROM coverage WHERE (account_key, region, valid_from) IN (
+                              SELECT coverage.account_key, coverage.region, coverage.valid_from
+                              FROM new JOIN coverage ON coverage.account_key = new.account_key
+                              WHERE coverage.valid_to < new.history_from)";
+            pruned.intervals += execute(&mut transaction, &table, delete).await.doing(DOING)?;
+        }
+        transaction.commit().await.doing(DOING)?;
+        // Whoever waits for the writer comes first.
+        tokio::task::yield_now().await;
+    }
+    if let Some(from) = retention.history_from {
+        let delete = sqlx::query("DELETE FROM analyzer WHERE valid_to < $1").bind(Stamp::from(from));
+        pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
+    }
+    Ok(pruned)
+}

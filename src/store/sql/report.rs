@@ -1,0 +1,57 @@
+//! What a person wants to know of one scan.
+
+use super::super::engine::Pool;
+use crate::model::ScanId;
+use crate::store::error::Doing;
+use crate::store::{ScanReport, StoreError};
+
+pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError> {
+    const DOING: &str = "reading the report of a scan";
+    let totals = sqlx::query_as("SELECT * FROM scan_summary WHERE scan_id = $1")
+        .bind(scan)
+        .fetch_one(pool)
+        .await
+        .doing(DOING)?;
+    let regions = sqlx::query_as(
+        "SELECT coverage.region,
+                count(*) FILTER (WHERE coverage.status = 'covered') AS covered,
+                count(*) FILTER (WHERE coverage.status = 'not_covered') AS not_covered,
+                count(*) FILTER (WHERE coverage.status = 'not_applicable') AS not_applicable,
+                count(*) FILTER (WHERE coverage.status = 'unknown') AS unknown
+         FROM scan
+         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
+         WHERE scan.scan_id = $1
+         GROUP BY coverage.region
+         ORDER BY not_covered DESC, unknown DESC, coverage.region",
+    )
+    .bind(scan)
+    .fetch_all(pool)
+    .await
+    .doing(DOING)?;
+    let unreadable = sqlx::query_as(
+        "WITH unknown AS (
+             SELECT coverage.reason, account.account_id, visit.error_message,
+                    row_number() OVER (
+                        PARTITION BY coverage.reason
+                        ORDER BY CASE WHEN visit.error_kind = coverage.reason THEN 0 ELSE 1 END, account.account_id, coverage.region
+                    ) AS rank
+             FROM scan
+             JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+             JOIN visit ON visit.account_key = account.account_key AND visit.scan_id = scan.scan_id
+             JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
+             WHERE scan.scan_id = $1 AND coverage.status = 'unknown'
+         )
+         SELECT reason, count(DISTINCT account_id) AS accounts, count(*) AS account_regions,
+                max(CASE rank WHEN 1 THEN account_id END) AS example_account_id,
+                max(CASE rank WHEN 1 THEN error_message END) AS example_message
+         FROM unknown
+         GROUP BY reason
+         ORDER BY account_regions DESC, reason",
+    )
+    .bind(scan)
+    .fetch_all(pool)
+    .await
+    .doing(DOING)?;
+    Ok(ScanReport { scan: totals, regions, unreadable })
+}
