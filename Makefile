@@ -23,9 +23,10 @@ lint: ## Check formatting, lints and documentation
 fmt: ## Format the code
 	cargo fmt
 
-docs: ## Generate the configuration's reference and its JSON schema
+docs: ## Generate the configuration's reference, its JSON schema, and what the SQL interface's document says of the schema
 	cargo run --locked --quiet -- config schema > config/schema.json
 	cargo run --locked --quiet -- config schema --format markdown > docs/configuration.md
+	UPDATE_DOCS=1 cargo test --locked --quiet --test it -- documents::
 
 audit: ## Check licences, sources and bans of dependencies, and unused ones (needs cargo-deny and cargo-machete)
 	cargo deny check bans licenses sources

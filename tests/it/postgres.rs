@@ -26,8 +26,8 @@ pub struct Server {
 
 /// A server that the tests started.
 pub struct Own {
+    /// Where `ca.crt`, `client.crt` and `client.key` are, among the rest.
     pub folder: PathBuf,
-    pub port: u16,
     binaries: PathBuf,
     /// Ends the server when its input ends: when this process does, however it does.
     _watch: Child,
@@ -51,10 +51,11 @@ pub fn server() -> &'static Server {
 
 /// A database of its own on the common server; the URL that names it.
 pub async fn database() -> String {
-    on(server()).await
+    database_on(server()).await
 }
 
-async fn on(server: &Server) -> String {
+/// A database of its own; the URL that names it.
+pub async fn database_on(server: &Server) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("story_{}_{number}", std::process::id());
@@ -118,7 +119,38 @@ fn control(binaries: &Path, folder: &Path, arguments: &[&str]) {
     assert!(status.success(), "pg_ctl {arguments:?} ended with {status}: see {}", folder.display());
 }
 
-fn start() -> Server {
+/// An authority, and what it vouches for: the server as `localhost`, and a client named `with_certificate`.
+fn certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("a certificate is written");
+        if name.starts_with("server") && nix::unistd::geteuid().is_root() {
+            let user = nix::unistd::User::from_name("postgres").ok().flatten().expect("there is a user postgres");
+            nix::unistd::chown(&path, Some(user.uid), Some(user.gid)).expect("the file is given away");
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(if name.starts_with("server") { 0o600 } else { 0o644 });
+        std::fs::set_permissions(&path, mode).expect("its mode is set");
+    };
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("an authority");
+    authority.distinguished_name.push(DnType::CommonName, "throwaway authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    write("ca.crt", authority.self_signed(&authority_key).expect("a certificate").pem());
+    let issuer = Issuer::new(authority, authority_key);
+    for (file, name, alternative) in
+        [("server", "localhost", vec!["localhost".to_owned()]), ("client", "with_certificate", vec![])]
+    {
+        let key = KeyPair::generate().expect("a key");
+        let mut parameters = CertificateParams::new(alternative).expect("a name");
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        write(&format!("{file}.crt"), parameters.signed_by(&key, &issuer).expect("a certificate").pem());
+        write(&format!("{file}.key"), key.serialize_pem());
+    }
+}
+
+/// Starts a server of its own, for a test that would disturb the others.
+pub fn start() -> Server {
     let binaries = binaries();
     let folder = tempfile::Builder::new().prefix("trustwatch-postgres-").tempdir().expect("a folder").keep();
     if nix::unistd::geteuid().is_root() {
@@ -129,15 +161,21 @@ fn start() -> Server {
     run(as_user(&binaries.join("initdb"))
         .args(["--no-sync", "--auth=trust", "--username=owner", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
         .arg(&data));
+    certificates(&folder);
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("its address").port()
     };
     let settings = format!(
         "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
-         synchronous_commit = off\nfull_page_writes = off\nmax_connections = 300\nshared_buffers = 256MB\n",
+         synchronous_commit = off\nfull_page_writes = off\nmax_connections = 300\nshared_buffers = 256MB\n\
+         ssl = on\nssl_ca_file = '{0}/ca.crt'\nssl_cert_file = '{0}/server.crt'\nssl_key_file = '{0}/server.key'\n",
         folder.display()
     );
+    // Who is called so must prove it; everybody else is believed.
+    let rules = "host all with_password 127.0.0.1/32 scram-sha-256\nhostssl all with_certificate 127.0.0.1/32 cert\n\
+                 host all with_certificate 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 trust\n";
+    std::fs::write(data.join("pg_hba.conf"), rules).expect("the rules are written");
     let mut file = std::fs::File::options().append(true).open(data.join("postgresql.conf")).expect("the settings");
     file.write_all(settings.as_bytes()).expect("the settings are written");
     // The watch lives as long as its standard input does.
@@ -155,5 +193,5 @@ fn start() -> Server {
     BufReader::new(output).read_line(&mut ready).expect("the watch is ready");
     control(&binaries, &folder, &["start", "-w"]);
     let url = format!("postgres://owner@127.0.0.1:{port}/postgres?sslmode=disable");
-    Server { url, own: Some(Own { folder, port, binaries, _watch: watch }) }
+    Server { url, own: Some(Own { folder, binaries, _watch: watch }) }
 }

@@ -80,6 +80,8 @@ async fn connect(settings: &config::Store, options: &PgConnectOptions) -> Result
 }
 
 fn connect_error(settings: &config::Store, error: &sqlx::Error) -> StoreError {
+    const PROVE: &str = "the server must prove who it is: name its certificate authority with ?sslrootcert=FILE, or choose \
+                         another ?sslmode=";
     let advice = match error {
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some("28P01" | "28000") => "check the user in store.url, and store.password_file",
@@ -87,11 +89,10 @@ fn connect_error(settings: &config::Store, error: &sqlx::Error) -> StoreError {
             Some("53300") => "the server has no connection left",
             _ => "this is the server's answer",
         },
+        // A certificate that is not accepted is one of these, too.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => PROVE,
         sqlx::Error::Io(_) => "check the host and port in store.url, and that the server runs",
-        sqlx::Error::Tls(_) => {
-            "the server must prove who it is: name its certificate authority with ?sslrootcert=FILE, or choose another \
-             ?sslmode="
-        }
+        sqlx::Error::Tls(_) => PROVE,
         _ => "check store.url",
     };
     StoreError::Connect { server: settings.shown_url(), problem: format!("{error}; {advice}") }
