@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -34,6 +34,9 @@ audit: ## Check licences, sources and bans of dependencies, and unused ones (nee
 
 bench-scan: ## What a scan of 200 accounts × 17 regions costs, calls needed against calls made
 	cargo bench --locked --bench scan
+
+bench-history: ## What a year of 1,000 accounts × 17 regions costs to keep and to ask, on SQLite and Postgres
+	cargo bench --locked --bench history
 
 # AWS's own command line, to show that the simulation speaks AWS's protocol and not ours.
 $(AWS_CLI):
