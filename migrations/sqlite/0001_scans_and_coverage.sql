@@ -109,6 +109,7 @@ CREATE UNIQUE INDEX coverage_now ON coverage (account_key, region) WHERE valid_t
 CREATE INDEX coverage_by_time ON coverage (valid_from, valid_to);
 CREATE INDEX coverage_by_scan ON coverage (first_scan_id);
 CREATE INDEX coverage_ended ON coverage (valid_to) WHERE end_cause IS NOT NULL;
+CREATE INDEX coverage_ended_by_scan ON coverage (end_scan_id) WHERE end_cause IS NOT NULL;
 
 -- A stretch in which an analyzer was unchanged. What it analyzed last is no change.
 CREATE TABLE analyzer (

@@ -22,6 +22,7 @@ mod daemon;
 mod documents;
 mod history;
 mod invariants;
+mod keeping;
 mod organization;
 mod postgres;
 mod properties;

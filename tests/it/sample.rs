@@ -87,7 +87,7 @@ fn verdict(account: &str, region: &str, date: NaiveDate) -> Coverage {
     Coverage { reason, analyzer_arn }
 }
 
-fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>) -> Visit {
+fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>, locked: bool) -> Visit {
     let account = Account {
         id: id.parse().unwrap(),
         name: name.into(),
@@ -97,7 +97,6 @@ fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>)
     };
     let started_at = at;
     let finished_at = at + TimeDelta::milliseconds(1_500);
-    let locked = id == "555555555555";
     let rows = REGIONS.iter().map(|region| {
         let coverage = if locked { Coverage::bare(Reason::RoleNotAssumable) } else { verdict(id, region, date) };
         RegionCoverage { coverage: coverage.clone(), ..RegionCoverage::bare(Region::new(region), coverage.reason) }
@@ -124,41 +123,49 @@ fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>)
 pub async fn fill(store: &dyn Store) {
     let mut date = day(7, 1);
     while date <= day(11, 23) {
-        let at = nine(date);
-        let scan = NewScan {
-            organization_name: "main".into(),
-            trigger: Trigger::Schedule,
-            scope: Scope::All,
-            scheduled_for: Some(at),
-            started_at: at,
-            requirement: Requirement::Either,
-            configuration_hash: "5f2b8a1c9d3e4f60".into(),
-            version: "0.1.0".into(),
-        };
-        let scan = store.begin_scan(&scan).await.unwrap();
-        assert_eq!(store.identify_organization(scan, "o-example", &[]).await.unwrap(), None);
-        let members = ACCOUNTS.into_iter().filter(|(id, ..)| match *id {
-            "666666666666" => date >= day(11, 10),
-            "777777777777" => date < day(10, 15),
-            _ => true,
-        });
-        let visits: Vec<Visit> = members
-            .enumerate()
-            .map(|(at_once, account)| visit(account, date, at + TimeDelta::milliseconds(200 * at_once as i64)))
-            .collect();
-        store.record_visits(scan, &visits, "scanner-1:1").await.unwrap();
-        let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
-        let count = |service, operation, calls| CallCount {
-            service,
-            operation,
-            calls,
-            retries: u64::from(date.day() % 7 == 0),
-            throttled: 0,
-            errors: 0,
-            seconds: 0.25,
-        };
-        let calls = [count("sts", "AssumeRole", 6), count("access-analyzer", "ListAnalyzers", 12)];
-        store.finish_scan(scan, &end, &calls, at + TimeDelta::seconds(4)).await.unwrap();
+        scan(store, nine(date), &[]).await;
         date += TimeDelta::days(1);
     }
+}
+
+/// Feeds a store one scan; some accounts cannot be entered.
+pub async fn scan(store: &dyn Store, at: DateTime<Utc>, locked: &[&str]) {
+    let date = at.date_naive();
+    let scan = NewScan {
+        organization_name: "main".into(),
+        trigger: Trigger::Schedule,
+        scope: Scope::All,
+        scheduled_for: Some(at),
+        started_at: at,
+        requirement: Requirement::Either,
+        configuration_hash: "5f2b8a1c9d3e4f60".into(),
+        version: "0.1.0".into(),
+    };
+    let scan = store.begin_scan(&scan).await.unwrap();
+    assert_eq!(store.identify_organization(scan, "o-example", &[]).await.unwrap(), None);
+    let members = ACCOUNTS.into_iter().filter(|(id, ..)| match *id {
+        "666666666666" => date >= day(11, 10),
+        "777777777777" => date < day(10, 15),
+        _ => true,
+    });
+    let visits: Vec<Visit> = members
+        .enumerate()
+        .map(|(at_once, account)| {
+            let locked = account.0 == "555555555555" || locked.contains(&account.0);
+            visit(account, date, at + TimeDelta::milliseconds(200 * at_once as i64), locked)
+        })
+        .collect();
+    store.record_visits(scan, &visits, "scanner-1:1").await.unwrap();
+    let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
+    let count = |service, operation, calls| CallCount {
+        service,
+        operation,
+        calls,
+        retries: u64::from(date.day() % 7 == 0),
+        throttled: 0,
+        errors: 0,
+        seconds: 0.25,
+    };
+    let calls = [count("sts", "AssumeRole", 6), count("access-analyzer", "ListAnalyzers", 12)];
+    store.finish_scan(scan, &end, &calls, at + TimeDelta::seconds(4)).await.unwrap();
 }

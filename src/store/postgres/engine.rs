@@ -1,7 +1,7 @@
 //! What Postgres does in its own way.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, Postgres, Transaction};
@@ -19,12 +19,15 @@ pub struct Engine {
     pub(super) pool: Pool,
     pub(super) options: PgConnectOptions,
     pub(super) schema: String,
-    /// Of the scans of this process, the connections that hold the right to make them.
-    pub(super) held: Mutex<HashMap<ScanId, Connection>>,
+    /// By organization: the connection that holds the right to scan it, and the scan.
+    pub(super) held: Mutex<HashMap<String, (ScanId, Connection)>>,
 }
 
 /// The right to scan an organization: a lock of a connection's own, which the server lets go of when the process dies.
-pub type Hold = Connection;
+pub struct Hold {
+    organization: String,
+    connection: Connection,
+}
 
 impl Engine {
     pub fn reader(&self) -> &Pool {
@@ -36,8 +39,19 @@ impl Engine {
         Ok(&self.pool)
     }
 
+    fn held(&self) -> MutexGuard<'_, HashMap<String, (ScanId, Connection)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub async fn hold(&self, organization: &str) -> Result<Hold, StoreError> {
         const DOING: &str = "taking the right to scan";
+        // A scan of this process that failed has kept it; an organization is scanned once at a time.
+        let kept = self.held().remove(organization);
+        if let Some((_, mut connection)) = kept
+            && sqlx::Connection::ping(&mut connection).await.is_ok()
+        {
+            return Ok(Hold { organization: organization.to_owned(), connection });
+        }
         let mut connection = self.options.connect().await.doing(DOING)?;
         let name = format!("trustwatch scan {} {organization}", self.schema);
         let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
@@ -45,24 +59,26 @@ impl Engine {
             .fetch_one(&mut connection)
             .await
             .doing(DOING)?;
-        if taken { Ok(connection) } else { Err(StoreError::ScanRunning(organization.to_owned())) }
+        let organization = organization.to_owned();
+        if taken { Ok(Hold { organization, connection }) } else { Err(StoreError::ScanRunning(organization)) }
     }
 
     pub fn keep(&self, scan: ScanId, hold: Hold) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(scan, hold);
+        self.held().insert(hold.organization, (scan, hold.connection));
     }
 
     pub async fn let_go(&self, scan: ScanId) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&scan);
-        if let Some(connection) = held {
-            // A connection that is gone already holds nothing.
+        let kept = self.held().extract_if(|_, (kept, _)| *kept == scan).next();
+        if let Some((_, (_, mut connection))) = kept {
+            // The server answers, so the next scan finds it free. A connection that is gone already holds nothing.
+            let _ = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut connection).await;
             let _ = sqlx::Connection::close(connection).await;
         }
     }
 
     pub async fn close(&self) {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        for connection in held.into_values() {
+        let held = std::mem::take(&mut *self.held());
+        for (_, connection) in held.into_values() {
             let _ = sqlx::Connection::close(connection).await;
         }
         self.pool.close().await;

@@ -76,17 +76,26 @@ fn options(path: &Path) -> SqliteConnectOptions {
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let failed = |error: &std::io::Error| StoreError::Open {
-        path: path.to_owned(),
-        problem: format!(
-            "{error}; its folder must be there and writable: make it so, or name another with store.url or --store"
-        ),
-    };
+    let failed = |error: &std::io::Error| StoreError::Open { path: path.to_owned(), problem: unwritable(error) };
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| failed(&error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+/// Why a folder cannot be written, and what to do.
+fn unwritable(error: &std::io::Error) -> String {
+    let advice = "make it so, or name another with store.url or --store";
+    match error.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "{error}; the disk is read-only, and SQLite writes beside the file even to read it: make it writable, or name another with \
+             store.url or --store"
+            )
+        }
+        _ => format!("{error}; its folder must be there and writable: {advice}"),
     }
 }
 
@@ -155,4 +164,17 @@ pub async fn schema_version(url: &str) -> Result<SchemaVersion, StoreError> {
     let version = version(&pool).await;
     pool.close().await;
     version
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_read_only_disk_is_called_one() {
+        let error = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(
+            super::unwritable(&error),
+            "read-only filesystem or storage medium; the disk is read-only, and SQLite writes beside the file even to read \
+             it: make it writable, or name another with store.url or --store"
+        );
+    }
 }
