@@ -16,7 +16,7 @@ use crate::http;
 use crate::model::{ScanState, Trigger};
 use crate::scan::{Engine, Progress, Request, Selection};
 use crate::schedule::{Timetable, WATCHDOG, Wakeups, due};
-use crate::store::{self, Access, Retention, Store};
+use crate::store::{self, Access, Retention, Store, StoreError};
 
 /// How often it is asked whether a new day has begun for `[store.retention]`.
 const RETENTION_LOOKS: Duration = Duration::from_mins(10);
@@ -166,8 +166,19 @@ async fn follow(engine: &Engine, timetable: &Timetable, wake: &Notify, stop: &Ca
         last = scheduled;
         let request =
             Request { trigger: Trigger::Schedule, scheduled_for: Some(scheduled), selection: Selection::default() };
-        let outcome = engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
-        let totals = engine.store.report(outcome.scan_id).await?.scan;
+        let scanned = async {
+            let outcome = engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
+            let totals = engine.store.report(outcome.scan_id).await?.scan;
+            Ok::<_, StoreError>((outcome, totals))
+        };
+        let (outcome, totals) = match scanned.await {
+            Ok(scanned) => scanned,
+            Err(problem) if problem.is_passing() => {
+                error!(organization = %engine.organization.name, "the scan was missed, the next one may do: {problem}");
+                continue;
+            }
+            Err(problem) => return Err(problem.into()),
+        };
         let next = timetable.next_after(engine.clock.now()).map(|next| next.to_rfc3339());
         match (outcome.state, &outcome.error) {
             (ScanState::Failed, Some(problem)) => error!(scan.id = outcome.scan_id, next, "scan failed: {problem}"),

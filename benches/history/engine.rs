@@ -135,7 +135,8 @@ impl Db {
         match self {
             Self::Sqlite(connection) => {
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.expect("a checkpoint");
-                let size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+                let size = "SELECT (page_count - freelist_count) * page_size
+                            FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
                 sqlx::query_scalar(size).fetch_one(&mut **connection).await
             }
             Self::Postgres(connection) => {

@@ -394,7 +394,7 @@ FROM (
     JOIN coverage ON coverage.account_key = visit.account_key
         AND coverage.first_scan_id <= visit.scan_id
         AND (coverage.last_scan_id IS NULL OR coverage.last_scan_id >= visit.scan_id)
-    WHERE scan.scope = 'all' AND scan.state <> 'running'
+    WHERE EXISTS (SELECT 1 FROM region_count WHERE region_count.scan_id = scan.scan_id)
     GROUP BY visit.scan_id, scan.finished_at, organization.organization_id, organization.name, account.account_id, account.name
 ) AS counted;
 
@@ -594,7 +594,7 @@ COMMENT ON COLUMN coverage_history.ou_path IS 'its OU, as of its newest visit';
 COMMENT ON COLUMN coverage_history.region IS 'the region';
 COMMENT ON COLUMN coverage_history.status IS 'covered, not_covered, not_applicable or unknown';
 COMMENT ON COLUMN coverage_history.reason IS 'why: one of the reasons of that status';
-COMMENT ON COLUMN coverage_history.analyzer_arn IS 'the analyzer that covers, or the one that should but is not active';
+COMMENT ON COLUMN coverage_history.analyzer_arn IS 'the analyzer that covers, or the one that should but is not active, as of the last scan that saw the interval; analyzer_history has each';
 COMMENT ON COLUMN coverage_history.valid_from IS 'when this status and reason began';
 COMMENT ON COLUMN coverage_history.valid_to IS 'when they ended; null while they hold';
 COMMENT ON COLUMN coverage_history.last_known_status IS 'the last answer that was not unknown';
@@ -664,7 +664,7 @@ COMMENT ON COLUMN scan_calls.retries IS 'of these, second and later ones';
 COMMENT ON COLUMN scan_calls.throttled IS 'of these, throttled';
 COMMENT ON COLUMN scan_calls.errors IS 'of these, failed';
 COMMENT ON COLUMN scan_calls.seconds IS 'how long they took together; they overlap';
-COMMENT ON VIEW coverage_by_region IS 'The counts of each region in each finished scan of all accounts.';
+COMMENT ON VIEW coverage_by_region IS 'The counts of each region in each scan that was for all accounts and read their list to its end.';
 COMMENT ON COLUMN coverage_by_region.scan_id IS 'the scan';
 COMMENT ON COLUMN coverage_by_region.at IS 'when it ended';
 COMMENT ON COLUMN coverage_by_region.organization_id IS 'AWS''s id of the organization, or account:<id> for a standalone account';
@@ -677,7 +677,7 @@ COMMENT ON COLUMN coverage_by_region.unknown IS 'accounts that could not be look
 COMMENT ON COLUMN coverage_by_region.coverage_ratio IS 'covered / (covered + not_covered); null where that is 0';
 COMMENT ON COLUMN coverage_by_region.coverage_ratio_last_known IS 'the same, each unknown counted by its last known answer';
 COMMENT ON COLUMN coverage_by_region.measured_ratio IS '(covered + not_covered) / (covered + not_covered + unknown)';
-COMMENT ON VIEW coverage_by_ou IS 'The counts of each OU in each finished scan of all accounts, by the path that its accounts had then.';
+COMMENT ON VIEW coverage_by_ou IS 'The counts of each OU in each scan that was for all accounts and read their list to its end, by the path that its accounts had then.';
 COMMENT ON COLUMN coverage_by_ou.scan_id IS 'the scan';
 COMMENT ON COLUMN coverage_by_ou.at IS 'when it ended';
 COMMENT ON COLUMN coverage_by_ou.organization_id IS 'AWS''s id of the organization, or account:<id> for a standalone account';
@@ -690,7 +690,7 @@ COMMENT ON COLUMN coverage_by_ou.unknown IS 'account × regions that could not b
 COMMENT ON COLUMN coverage_by_ou.coverage_ratio IS 'covered / (covered + not_covered); null where that is 0';
 COMMENT ON COLUMN coverage_by_ou.coverage_ratio_last_known IS 'the same, each unknown counted by its last known answer';
 COMMENT ON COLUMN coverage_by_ou.measured_ratio IS '(covered + not_covered) / (covered + not_covered + unknown)';
-COMMENT ON VIEW coverage_by_account IS 'The counts of each account in each finished scan of all accounts whose visits are kept: derived from visits and history.';
+COMMENT ON VIEW coverage_by_account IS 'The counts of each account in each scan that was for all accounts, read their list to its end, and whose visits are kept: derived from visits and history.';
 COMMENT ON COLUMN coverage_by_account.scan_id IS 'the scan';
 COMMENT ON COLUMN coverage_by_account.at IS 'when it ended';
 COMMENT ON COLUMN coverage_by_account.organization_id IS 'AWS''s id of the organization, or account:<id> for a standalone account';

@@ -207,7 +207,7 @@ SELECT
     coverage.region, -- the region
     coverage.status, -- covered, not_covered, not_applicable or unknown
     coverage.reason, -- why: one of the reasons of that status
-    coverage.analyzer_arn, -- the analyzer that covers, or the one that should but is not active
+    coverage.analyzer_arn, -- the analyzer that covers, or the one that should but is not active, as of the last scan that saw the interval; analyzer_history has each
     coverage.valid_from, -- when this status and reason began
     coverage.valid_to, -- when they ended; null while they hold
     CASE coverage.status WHEN 'unknown' THEN coverage.last_known_status ELSE coverage.status END AS last_known_status, -- the last answer that was not unknown
@@ -340,7 +340,7 @@ SELECT
     scan_call.seconds -- how long they took together; they overlap
 FROM scan_call;
 
--- The counts of each region in each finished scan of all accounts.
+-- The counts of each region in each scan that was for all accounts and read their list to its end.
 CREATE VIEW coverage_by_region AS
 SELECT
     scan.scan_id, -- the scan
@@ -359,7 +359,7 @@ FROM region_count
 JOIN scan USING (scan_id)
 JOIN organization USING (organization_key);
 
--- The counts of each OU in each finished scan of all accounts, by the path that its accounts had then.
+-- The counts of each OU in each scan that was for all accounts and read their list to its end, by the path that its accounts had then.
 CREATE VIEW coverage_by_ou AS
 SELECT
     scan.scan_id, -- the scan
@@ -378,7 +378,7 @@ FROM ou_count
 JOIN scan USING (scan_id)
 JOIN organization USING (organization_key);
 
--- The counts of each account in each finished scan of all accounts whose visits are kept: derived from visits and history.
+-- The counts of each account in each scan that was for all accounts, read their list to its end, and whose visits are kept: derived from visits and history.
 CREATE VIEW coverage_by_account AS
 SELECT
     counted.scan_id, -- the scan
@@ -415,7 +415,7 @@ FROM (
     JOIN coverage ON coverage.account_key = visit.account_key
         AND coverage.first_scan_id <= visit.scan_id
         AND (coverage.last_scan_id IS NULL OR coverage.last_scan_id >= visit.scan_id)
-    WHERE scan.scope = 'all' AND scan.state <> 'running'
+    WHERE EXISTS (SELECT 1 FROM region_count WHERE region_count.scan_id = scan.scan_id)
     GROUP BY visit.scan_id, scan.finished_at, organization.organization_id, organization.name, account.account_id, account.name
 ) AS counted;
 

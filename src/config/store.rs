@@ -58,12 +58,33 @@ impl Store {
 
     /// The URL as it may be shown: without a password, should one be in it.
     pub fn shown_url(&self) -> String {
+        // A file's name holds no password, whatever it looks like.
+        if self.url.starts_with("sqlite:") {
+            return self.url.clone();
+        }
         match url::Url::parse(&self.url) {
-            Ok(mut parsed) if parsed.password().is_some() => {
-                let _ = parsed.set_password(Some("redacted"));
+            Ok(mut parsed) if !parsed.path().contains('@') && parsed.fragment().is_none() => {
+                if parsed.password().is_some() {
+                    let _ = parsed.set_password(Some("redacted"));
+                }
+                let secret = |key: &str| key.to_ascii_lowercase().contains("password");
+                if parsed.query_pairs().any(|(key, _)| secret(&key)) {
+                    let shown: Vec<(String, String)> = parsed
+                        .query_pairs()
+                        .map(|(key, value)| {
+                            let value = if secret(&key) { "redacted".into() } else { value.into_owned() };
+                            (key.into_owned(), value)
+                        })
+                        .collect();
+                    parsed.query_pairs_mut().clear().extend_pairs(shown);
+                }
                 parsed.to_string()
             }
-            _ => self.url.clone(),
+            // What is not read as it was meant may hold a password anywhere before its last `@`.
+            _ => match self.url.rsplit_once('@') {
+                Some((_, rest)) => format!("…@{rest}"),
+                None => self.url.clone(),
+            },
         }
     }
 
@@ -144,5 +165,27 @@ pub struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         Self { visits: TimeSpan::days(90), daily_visits: TimeSpan::days(400), history: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown_wherever_it_stands() {
+        for (url, shown) in [
+            ("postgres://me@db/x", "postgres://me@db/x"),
+            ("postgres://me:hunter2@db/x", "postgres://me:redacted@db/x"),
+            (
+                "postgres://me@db/x?sslmode=require&password=hunter2",
+                "postgres://me@db/x?sslmode=require&password=redacted",
+            ),
+            ("postgres://me:12/hunter2@db/x", "…@db/x"),
+            ("sqlite://trustwatch.db", "sqlite://trustwatch.db"),
+        ] {
+            assert_eq!(Store::at(url).shown_url(), shown);
+            assert!(!shown.contains("hunter2"));
+        }
     }
 }

@@ -204,6 +204,13 @@ impl Check<'_> {
                 self.fault(&["store", "retention", key], Some(quoted(span)), problem);
             }
         }
+        if let Some(history) = history.filter(|history| history.0 < daily_visits.0) {
+            let problem = format!(
+                "expected no less than store.retention.daily_visits, which is {daily_visits}: a visit says little without \
+                 what it saw"
+            );
+            self.fault(&["store", "retention", "history"], Some(quoted(history)), problem);
+        }
         if daily_visits.0 < visits.0 {
             let problem = format!("expected no less than store.retention.visits, which is {visits}");
             self.fault(&["store", "retention", "daily_visits"], Some(quoted(daily_visits)), problem);

@@ -83,6 +83,27 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it may be gone by the next scan: another process at work, or a server that restarts.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::ScanRunning(_) | Self::ScanEnded(_) | Self::Connect { .. } => true,
+            Self::Statement { error, .. } => match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::WorkerCrashed => true,
+                // Postgres: the server shuts down or starts (57P), connections break (08), transactions conflict (40).
+                sqlx::Error::Database(error) => error
+                    .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                    .is_some_and(|error| ["57P", "08", "40"].iter().any(|class| error.code().starts_with(class))),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 /// Says what was being done when a statement failed.
 pub(super) trait Doing<T> {
     /// Adds what was being done.

@@ -32,6 +32,12 @@ impl From<DateTime<Utc>> for Stamp {
     }
 }
 
+impl From<Stamp> for DateTime<Utc> {
+    fn from(stamp: Stamp) -> Self {
+        stamp.0
+    }
+}
+
 /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -148,7 +148,7 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "every scan of all accounts has its regions",
-        "SELECT scan_id FROM scan_summary WHERE scope = 'all' AND state <> 'running' AND account_regions > 0
+        "SELECT scan_id FROM scan_summary WHERE scope = 'all' AND state = 'completed'
          AND (scan_id NOT IN (SELECT scan_id FROM coverage_by_region) OR scan_id NOT IN (SELECT scan_id FROM coverage_by_ou)
               OR scan_id NOT IN (SELECT scan_id FROM coverage_by_account))",
     ),

@@ -161,7 +161,7 @@ pub async fn scan(store: &dyn Store, at: DateTime<Utc>, locked: &[&str]) {
         service,
         operation,
         calls,
-        retries: u64::from(date.day() % 7 == 0),
+        retries: u64::from(date.day().is_multiple_of(7)),
         throttled: 0,
         errors: 0,
         seconds: 0.25,

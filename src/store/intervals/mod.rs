@@ -97,7 +97,9 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
             changes.open.push(opening);
             continue;
         };
-        let reason = keep_reason_while_blind(Some(before.reason), seen_reason, blind);
+        // Behind an unknown, what is kept is the answer that it hides.
+        let answer = before.last_known.filter(|_| !is_known(before.reason)).map_or(before.reason, |known| known.reason);
+        let reason = keep_reason_while_blind(Some(answer), seen_reason, blind);
         if before.reason == reason {
             // A reason that was kept keeps its analyzer: it is not the one that was seen.
             if reason == seen_reason && before.analyzer_arn != analyzer_arn {
@@ -107,11 +109,17 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
         }
         let why = |from: Reason, requirement: Requirement| {
             let otherwise = keep_reason_while_blind(Some(from), now.by_requirement.under(requirement), blind);
-            let ours = from == Reason::Excluded || reason == Reason::Excluded || otherwise == from;
-            if ours { Cause::Configuration } else { Cause::World }
+            if from == Reason::Excluded || reason == Reason::Excluded {
+                // An account that was moved into an OU that is left out was moved by the world.
+                configured
+            } else if otherwise == from {
+                Cause::Configuration
+            } else {
+                Cause::World
+            }
         };
-        let (was_known, is_known) = (is_known(before.reason), is_known(reason));
-        let last_known = match (was_known, is_known) {
+        let (was_known, now_known) = (is_known(before.reason), is_known(reason));
+        let last_known = match (was_known, now_known) {
             (true, true) => None,
             (true, false) => account.checked_at.map(|at| LastKnown {
                 reason: before.reason,
@@ -121,15 +129,14 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
             }),
             (false, _) => before.last_known,
         };
+        let is_left_out = before.reason == Reason::Excluded || reason == Reason::Excluded;
         let cause = match why(before.reason, account.requirement) {
-            Cause::Configuration if before.reason == Reason::Excluded || reason == Reason::Excluded => {
-                Cause::Configuration
-            }
-            _ if !was_known || !is_known => Cause::Visibility,
+            cause if is_left_out => cause,
+            _ if !was_known || !now_known => Cause::Visibility,
             cause => cause,
         };
         let known_cause = match last_known {
-            _ if was_known || !is_known || cause != Cause::Visibility => None,
+            _ if was_known || !now_known || cause != Cause::Visibility => None,
             None => Some(Cause::Membership),
             Some(known) => (known.reason != reason).then(|| why(known.reason, known.requirement)),
         };

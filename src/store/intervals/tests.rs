@@ -122,10 +122,13 @@ fn a_changed_requirement_behind_an_unknown_is_no_change_of_the_world_either() {
 }
 
 #[test]
-fn leaving_out_and_taking_back_in_is_ours_whatever_is_seen() {
-    let out = becomes(&account(), &open("a", Reason::Timeout), &seen("a", Reason::Excluded));
+fn leaving_out_is_ours_if_we_changed_our_mind_and_the_worlds_if_it_moved() {
+    let moved = becomes(&account(), &open("a", Reason::NoAnalyzer), &seen("a", Reason::Excluded));
+    assert_eq!(moved.cause, Cause::World);
+    let reconfigured = Account { same_configuration: false, ..account() };
+    let out = becomes(&reconfigured, &open("a", Reason::Timeout), &seen("a", Reason::Excluded));
     assert_eq!((out.cause, out.known_cause), (Cause::Configuration, None));
-    let back = becomes(&account(), &open("a", Reason::Excluded), &seen("a", Reason::NoAnalyzer));
+    let back = becomes(&reconfigured, &open("a", Reason::Excluded), &seen("a", Reason::NoAnalyzer));
     assert_eq!(back.cause, Cause::Configuration);
 }
 
@@ -135,4 +138,12 @@ fn losing_sight_of_the_owner_does_not_change_a_region_that_its_own_analyzer_cove
     let own = [seen("a", Reason::AccountAnalyzer)];
     assert_eq!(changes(&account(), &both, &own, &[Region::new("a")]), Changes::default());
     assert_eq!(changes(&account(), &both, &own, &[]).open[0].reason, Reason::AccountAnalyzer);
+}
+
+#[test]
+fn losing_sight_of_the_owner_changes_nothing_behind_an_unknown_either() {
+    let hidden = becomes(&account(), &open("a", Reason::AccountAndOrganizationAnalyzers), &seen("a", Reason::Timeout));
+    let own = [seen("a", Reason::AccountAnalyzer)];
+    let back = changes(&account(), &[reopened(&hidden)], &own, &[Region::new("a")]).open.remove(0);
+    assert_eq!((back.reason, back.known_cause), (Reason::AccountAndOrganizationAnalyzers, None));
 }

@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, Postgres, Transaction};
 
+use tokio::time::timeout;
+
+use super::PATIENCE;
 use crate::model::ScanId;
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -48,19 +51,31 @@ impl Engine {
         // A scan of this process that failed has kept it; an organization is scanned once at a time.
         let kept = self.held().remove(organization);
         if let Some((_, mut connection)) = kept
-            && sqlx::Connection::ping(&mut connection).await.is_ok()
+            && matches!(timeout(PATIENCE, sqlx::Connection::ping(&mut connection)).await, Ok(Ok(())))
         {
             return Ok(Hold { organization: organization.to_owned(), connection });
         }
         let mut connection = self.options.connect().await.doing(DOING)?;
-        let name = format!("trustwatch scan {} {organization}", self.schema);
-        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(name)
-            .fetch_one(&mut connection)
-            .await
-            .doing(DOING)?;
+        let taken = self.try_lock(&mut connection, organization).await.doing(DOING)?;
         let organization = organization.to_owned();
         if taken { Ok(Hold { organization, connection }) } else { Err(StoreError::ScanRunning(organization)) }
+    }
+
+    /// Takes the right to scan the organization that AWS names, by whatever name another configuration knows it.
+    pub async fn hold_organization(&self, scan: ScanId, organization_id: &str) -> Result<(), StoreError> {
+        const DOING: &str = "taking the right to scan";
+        let kept = self.held().extract_if(|_, (kept, _)| *kept == scan).next();
+        let Some((organization, (_, mut connection))) = kept else { return Err(StoreError::ScanEnded(scan)) };
+        let taken = self.try_lock(&mut connection, organization_id).await.doing(DOING)?;
+        self.keep(scan, Hold { organization, connection });
+        if taken { Ok(()) } else { Err(StoreError::ScanRunning(organization_id.to_owned())) }
+    }
+
+    async fn try_lock(&self, connection: &mut Connection, what: &str) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
+            .bind(format!("trustwatch scan {} {what}", self.schema))
+            .fetch_one(connection)
+            .await
     }
 
     pub fn keep(&self, scan: ScanId, hold: Hold) {
@@ -71,8 +86,11 @@ impl Engine {
         let kept = self.held().extract_if(|_, (kept, _)| *kept == scan).next();
         if let Some((_, (_, mut connection))) = kept {
             // The server answers, so the next scan finds it free. A connection that is gone already holds nothing.
-            let _ = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut connection).await;
-            let _ = sqlx::Connection::close(connection).await;
+            let _ = timeout(PATIENCE, async {
+                sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut connection).await?;
+                sqlx::Connection::close(connection).await
+            })
+            .await;
         }
     }
 

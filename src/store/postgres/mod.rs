@@ -27,7 +27,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 const CONNECTIONS: u32 = 8;
 
 /// How long a connection is waited for.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Opens a schema; creates it where `access` allows.
 ///
@@ -69,7 +69,10 @@ fn options(settings: &config::Store) -> Result<PgConnectOptions, StoreError> {
     if let Some(password) = &settings.password {
         options = options.password(password.expose());
     }
-    Ok(options.application_name("trustwatch").options([("search_path", &settings.schema)]).disable_statement_logging())
+    // A server that notices dead clients soon lets go of what they held.
+    let alive = [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3")];
+    let options = options.application_name("trustwatch").options([("search_path", &settings.schema)]).options(alive);
+    Ok(options.disable_statement_logging())
 }
 
 async fn connect(settings: &config::Store, options: &PgConnectOptions) -> Result<PgPool, StoreError> {

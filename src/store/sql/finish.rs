@@ -44,6 +44,10 @@ pub async fn end_scan(
         close_accounts_that_left(connection, scan, at).await?;
     }
     count(connection, scan, end, at).await?;
+    if !end.list_complete {
+        // Of a list that broke off the rest is missing: no trend begins with that.
+        return Ok(());
+    }
     for statement in [
         "INSERT INTO region_count (scan_id, region, covered, not_covered, not_applicable, unknown, covered_last_known, not_covered_last_known)
          SELECT scan.scan_id, coverage.region,
@@ -164,7 +168,8 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
          FROM scan JOIN account USING (organization_key)
-         WHERE scan.scan_id = $1 AND account.scan_id <> scan.scan_id AND account.left_at IS NULL",
+         WHERE scan.scan_id = $1 AND account.left_at IS NULL AND NOT EXISTS (
+             SELECT 1 FROM visit WHERE visit.account_key = account.account_key AND visit.scan_id = scan.scan_id)",
     )
     .bind(scan)
     .fetch_all(&mut *connection)

@@ -31,6 +31,7 @@ impl Store for Engine {
         organization_id: &str,
         others: &[String],
     ) -> Result<Option<String>, StoreError> {
+        self.hold_organization(scan, organization_id).await?;
         scans::identify(self.writer()?, scan, organization_id, others).await
     }
 

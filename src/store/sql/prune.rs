@@ -12,7 +12,7 @@ const DOING: &str = "pruning the history";
 const STEP: usize = 20;
 
 /// The visits of the accounts in `new` that go. Of the days that are thinned out, the newest visit that audited the
-/// account stays, or else the newest; and an account's newest visit always stays, because the newest results hang on it.
+/// account stays, or else the newest (of a scan of all accounts, if there was one); and an account's newest visit always stays, because the newest results hang on it.
 macro_rules! doomed {
     ($begin:literal, $end:literal) => {
         concat!(
@@ -21,11 +21,13 @@ macro_rules! doomed {
                 SELECT visit.account_key, visit.scan_id, new.kept_from, visit.finished_at, account.scan_id AS newest,
                        row_number() OVER (
                            PARTITION BY visit.account_key, substr(CAST(visit.finished_at AS TEXT), 1, 10)
-                           ORDER BY CASE visit.outcome WHEN 'audited' THEN 0 ELSE 1 END, visit.scan_id DESC
+                           ORDER BY CASE visit.outcome WHEN 'audited' THEN 0 ELSE 1 END,
+                                    CASE scan.scope WHEN 'all' THEN 0 ELSE 1 END, visit.scan_id DESC
                        ) AS rank
                 FROM new
                 JOIN account ON account.account_key = new.account_key
                 JOIN visit ON visit.account_key = new.account_key
+                JOIN scan ON scan.scan_id = visit.scan_id
                 WHERE visit.finished_at < new.all_from
               ) AS ranked
               WHERE ranked.scan_id <> ranked.newest AND (ranked.rank > 1 OR ranked.finished_at < ranked.kept_from)",

@@ -73,6 +73,18 @@ pub async fn identify(
     .fetch_one(&mut *transaction)
     .await
     .doing(DOING)?;
+    // The same organization under the name that it had before: nobody scans it any more, for we may.
+    let dead: Vec<(ScanId, Stamp)> = sqlx::query_as(
+        "SELECT scan_id, started_at FROM scan WHERE state = 'running' AND organization_key = $1 AND scan_id <> $2",
+    )
+    .bind(key)
+    .bind(scan)
+    .fetch_all(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    for (dead, started_at) in dead {
+        end_scan(&mut transaction, dead, &dead_end(), started_at.into()).await?;
+    }
     sqlx::query("UPDATE scan SET organization_key = $1 WHERE scan_id = $2")
         .bind(key)
         .bind(scan)

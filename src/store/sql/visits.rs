@@ -294,7 +294,7 @@ async fn write_visits(
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
 
-/// Leaves the accounts as this scan describes them.
+/// Leaves the accounts as this scan describes them. An OU that could not be read this time is not forgotten.
 async fn write_accounts(
     connection: &mut Connection,
     scan: ScanId,
@@ -315,7 +315,7 @@ async fn write_accounts(
         .stamp("changed_at", |row| row.2)
         .integer("scan_id", |_| scan)
         .done();
-    let update = "UPDATE account SET name = new.name, state = new.state, ou_path = new.ou_path, scan_id = new.scan_id,
+    let update = "UPDATE account SET name = new.name, state = new.state, ou_path = coalesce(new.ou_path, account.ou_path), scan_id = new.scan_id,
                                      checked_at = coalesce(new.checked_at, account.checked_at),
                                      changed_at = coalesce(new.changed_at, account.changed_at), left_at = NULL
                   FROM new WHERE account.account_key = new.account_key";

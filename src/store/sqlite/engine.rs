@@ -42,6 +42,11 @@ impl Engine {
         self.writer().map(|_| Hold)
     }
 
+    #[expect(clippy::unused_async, reason = "the other engine asks its server")]
+    pub async fn hold_organization(&self, _scan: ScanId, _organization_id: &str) -> Result<(), StoreError> {
+        self.writer().map(|_| ())
+    }
+
     #[expect(clippy::unused_self, reason = "the other engine keeps a connection")]
     pub fn keep(&self, _scan: ScanId, _hold: Hold) {}
 

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::ConnectOptions;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
@@ -22,6 +23,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Readers at once.
 const READERS: u32 = 4;
+
+/// What each connection may keep of the file in memory: 16 MB, in SQLite's negative KiB.
+const CACHE: &str = "-16384";
+
+/// What of the file is read from the operating system's cache where it lies, instead of being copied: 1 GiB.
+const MAPPED: &str = "1073741824";
 
 /// The file that a store's URL names: `sqlite://relative`, `sqlite:///absolute` or `sqlite:relative`.
 pub fn file_of(url: &str) -> PathBuf {
@@ -70,6 +77,9 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(30))
         .optimize_on_close(true, None)
+        .pragma("cache_size", CACHE)
+        .pragma("mmap_size", MAPPED)
+        .disable_statement_logging()
 }
 
 /// Takes the right to write, or says that another process has it.
