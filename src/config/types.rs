@@ -26,6 +26,12 @@ impl TimeSpan {
 
 impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: u64 = 24 * 3600;
+        let seconds = self.0.as_secs();
+        // Whole days stay days: months and years have no fixed length.
+        if seconds >= DAY && seconds.is_multiple_of(DAY) && self.0.subsec_nanos() == 0 {
+            return write!(f, "{}days", seconds / DAY);
+        }
         humantime::format_duration(self.0).fmt(f)
     }
 }

@@ -215,6 +215,25 @@ fn a_store_of_unknown_kind() {
 }
 
 #[test]
+fn a_store_that_contradicts_itself() {
+    refused(
+        "[store]\nurl = \"postgres://me@db/x?sslmode=prefer\"\nschema = \"Team\"\npassword = \"hunter2\"\n\
+         password_file = \"none\"\n[store.retention]\nvisits = \"500days\"\nhistory = \"30days\"\n",
+        &[],
+        "the configuration has 5 faults\n  \
+         store.url = \"postgres://me@db/x?sslmode=prefer\" (t.toml, line 2): its sslmode is not one of verify-full, verify-ca, \
+         require and disable\n  \
+         store.schema = \"Team\" (t.toml, line 3): expected lower-case letters, digits and underscores, beginning with no \
+         digit, at most 63\n  \
+         store.password_file (t.toml, line 5): both `password` and `password_file` are set; keep one\n  \
+         store.retention.history = \"30days\" (t.toml, line 8): expected no less than store.retention.daily_visits, which is \
+         400days: a visit says little without what it saw\n  \
+         store.retention.daily_visits = \"400days\" (t.toml, line 6): expected no less than store.retention.visits, which is \
+         500days",
+    );
+}
+
+#[test]
 fn a_schedule_that_never_comes() {
     refused(
         "[schedule]\ncron = \"61 * * * *\"\ntime_zone = \"Berlin\"\n",

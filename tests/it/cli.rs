@@ -198,3 +198,87 @@ fn help_version_and_completions() {
     }
     assert_eq!(command(folder.path(), &[]).output().unwrap().status.code(), Some(2));
 }
+
+#[tokio::test]
+async fn old_visits_go_when_they_are_asked_to() {
+    let (sim, folder) = sim().await;
+    run_against(&sim, folder.path(), &["scan"]).await;
+    for (arguments, begins) in [
+        (&["prune", "--dry-run"][..], "would let go of 0 visits: every one from before "),
+        (&["prune"], "let go of 0 visits: "),
+    ] {
+        let ran = run(folder.path(), arguments, &[]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(ran.stdout.starts_with(begins), "{}", ran.stdout);
+        assert!(ran.stdout.ends_with("\nthe history is kept for ever\n"), "{}", ran.stdout);
+    }
+    let limited = [("TRUSTWATCH_STORE__RETENTION__HISTORY", "500days".to_owned())];
+    let ran = run(folder.path(), &["prune", "--dry-run"], &limited);
+    assert!(ran.stdout.contains("\nwould let go of 0 intervals of the history that ended before "), "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn a_history_moves_to_postgres_with_one_command_and_is_asked_there() {
+    let (sim, folder) = sim().await;
+    run_against(&sim, folder.path(), &["scan"]).await;
+    let url = crate::postgres::database().await;
+    let ran =
+        run(folder.path(), &["migrate", "--from", "sqlite://trustwatch.db", "--to", &url, "--to-schema", "team"], &[]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.contains(" rows of coverage\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(", and every row compared; now set store.url to it\n"), "{}", ran.stdout);
+    let question = "SELECT status, count(*) AS n FROM current_coverage GROUP BY status ORDER BY status";
+    let here = run(folder.path(), &["query", "--format", "csv", question], &[]);
+    let there = run(
+        folder.path(),
+        &["query", "--format", "csv", question, "--store", &url],
+        &[("TRUSTWATCH_STORE__SCHEMA", "team".to_owned())],
+    );
+    assert_eq!(there.stdout, here.stdout);
+    assert!(here.stdout.starts_with("status,n\ncovered,"), "{}", here.stdout);
+    // And the next scan goes on there.
+    let part = run_against(&sim, folder.path(), &["scan", "--store", &url, "--account", &sim.world_caller()]).await;
+    assert_eq!((part.code, part.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn what_cannot_be_moved_or_scanned_is_refused_before_anything_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = ("sqlite://trustwatch.db", "postgres://me@db/x");
+    for (arguments, says) in [
+        (
+            &["migrate", "--from", from, "--to", "postgres://me:hunter2@db/x"][..],
+            "trustwatch: --to postgres://me:redacted@db/x: it holds a password, which would be shown; use store.password_file\n",
+        ),
+        (
+            &["migrate", "--from", from, "--to", to, "--to-schema", "Team"],
+            "trustwatch: --to-schema Team: expected lower-case letters, digits and underscores, beginning with no digit, at most \
+             63\n",
+        ),
+        (
+            &["migrate", "--from", from, "--to", to, "--to-password-file", "none"],
+            "trustwatch: --to-password-file none: the file cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["scan", "--account", "12345"],
+            "trustwatch: --account: `12345` is not an AWS account id: twelve digits are expected\n",
+        ),
+        (
+            &["scan", "--ou", "sandbox"],
+            "trustwatch: --ou sandbox: expected the id of an OU (ou-…) or of a root (r-…)\n",
+        ),
+    ] {
+        let ran = run(folder.path(), arguments, &[]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (2, says), "{arguments:?}");
+    }
+    let backwards = run(folder.path(), &["migrate", "--from", to, "--to", from], &[]);
+    assert_eq!(
+        (backwards.code, backwards.stderr.as_str()),
+        (
+            1,
+            "trustwatch: moving the history: expected --from sqlite://FILE and --to postgres://…: the other ways are not offered\n"
+        )
+    );
+    assert_eq!(run(folder.path(), &["migrate", "--from", from], &[]).code, 2);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
