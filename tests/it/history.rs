@@ -178,6 +178,7 @@ async fn a_scan_that_a_dead_process_left_running_is_closed_by_the_next(kept: Kep
             let dead = store::open(&story.settings, Access::Write { migrate: false }).await.unwrap();
             dead.begin_scan(&begun).await.unwrap();
             let error = story.store.begin_scan(&begun).await.unwrap_err();
+            assert!(error.is_passing(), "the daemon waits for the next scan");
             assert_eq!(
                 error.to_string(),
                 "another trustwatch process is scanning organization `main`: wait for it, or stop it"
