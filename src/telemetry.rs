@@ -33,7 +33,11 @@ pub fn start(log: &Log, audience: Audience) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => audience == Audience::Collector && !is_terminal,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // Where nobody listens any more, saying so to nobody would be a panic.
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr);
     let started = if json {
         subscriber.json().flatten_event(true).try_init()
     } else {

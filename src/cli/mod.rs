@@ -146,7 +146,8 @@ pub fn main() -> ExitCode {
                 Failure::ClosedPipe => (141, None),
             };
             if let Some(message) = message {
-                eprintln!("trustwatch: {message}");
+                // Nobody may be listening any more.
+                let _ = writeln!(std::io::stderr(), "trustwatch: {message}");
             }
             ExitCode::from(code)
         }

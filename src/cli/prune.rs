@@ -21,6 +21,8 @@ impl Prune {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = load_quietly(context)?;
         let settings = &loaded.config.store;
+        // A store that is not there is a mistake, and not made here.
+        store::schema_version(settings).await?;
         let access = if self.dry_run { Access::Read } else { Access::Write { migrate: settings.migrate_on_start } };
         let store = store::open(settings, access).await?;
         let retention = Retention::at(SystemClock.now(), &settings.retention);

@@ -105,7 +105,10 @@ struct CsvSink<W: Write> {
 impl<W: Write> CsvSink<W> {
     fn write(&mut self, record: impl Iterator<Item = String>) {
         if self.error.is_none() {
-            self.error = self.writer.write_record(record).err().map(std::io::Error::from);
+            self.error = self.writer.write_record(record).err().map(|error| match error.into_kind() {
+                csv::ErrorKind::Io(error) => error,
+                other => std::io::Error::other(format!("{other:?}")),
+            });
         }
     }
 }

@@ -31,8 +31,8 @@ pub struct Scan {
     /// Only this organization.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
-    /// Only this account, and the owners of the organization's analyzers: a partial scan, left out of trends. May be given
-    /// several times.
+    /// Only this account, and the owners of the organization's analyzers, which the summary and --fail-on count too: a partial
+    /// scan, left out of trends. May be given several times.
     #[arg(long, value_name = "ID")]
     account: Vec<String>,
     /// Only the accounts below this OU or root: a partial scan, left out of trends. May be given several times.
@@ -98,11 +98,13 @@ impl Scan {
         let usage = |problem: String| Failure::Usage(problem);
         let read = |id: &String| id.parse().map_err(|error| usage(format!("--account: {error}")));
         let accounts = self.account.iter().map(read).collect::<Result<_, _>>()?;
-        if let Some(ou) = self.ou.iter().find(|ou| !(ou.starts_with("ou-") || ou.starts_with("r-")) || ou.contains('/'))
-        {
-            return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…)")));
+        // A path, as `ou_path` shows it, names the last of its steps.
+        let last = |ou: &String| ou.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        let ous: Vec<String> = self.ou.iter().map(last).collect();
+        if let Some(ou) = ous.iter().find(|ou| !ou.starts_with("ou-") && !ou.starts_with("r-")) {
+            return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…), or its path")));
         }
-        let selection = Selection { accounts, ous: self.ou.clone() };
+        let selection = Selection { accounts, ous };
         if organizations > 1 && selection != Selection::default() {
             return Err(usage(
                 "--account and --ou: several organizations are configured; name one with --organization".into(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::style::{Style, clean, counted, grouped, percent};
-use crate::model::{CallCount, ScanState};
+use crate::model::{CallCount, ScanState, Scope};
 use crate::store::{RegionCounts, ScanReport, ScanTotals, Unreadable};
 
 /// Regions and causes that are shown; the rest is counted.
@@ -49,6 +49,10 @@ fn headline(scan: &ScanTotals, style: Style, text: &mut String) {
         scan.scan_id,
         scan.duration_seconds.unwrap_or(0.0)
     );
+    if scan.scope == Scope::Partial.as_str() {
+        let what = "a partial scan: the accounts asked for, and the owners of the organization's analyzers";
+        let _ = writeln!(text, "  {}", style.faint(what));
+    }
 }
 
 fn figures(scan: &ScanTotals, style: Style, text: &mut String) {

@@ -132,7 +132,7 @@ fn postgres_problem(url: &str) -> Option<&'static str> {
     };
     let has = |wanted: &str| parsed.query_pairs().any(|(key, _)| key == wanted);
     if parsed.password().is_some() || has("password") {
-        return Some("it holds a password, which would be shown; use store.password_file");
+        return Some("it holds a password, which would be shown; name a file that holds it");
     }
     if parsed.path().trim_start_matches('/').is_empty() && !has("dbname") {
         return Some("no database is named; expected one such as \"postgres://USER@HOST/DATABASE\"");

@@ -63,7 +63,7 @@ pub enum StoreError {
     #[error("migrating the database: {0}")]
     Migrate(sqlx::migrate::MigrateError),
     /// A statement failed.
-    #[error("{doing}: {error}")]
+    #[error("{doing}: {}", said(error))]
     Statement {
         /// What was being done.
         doing: &'static str,
@@ -101,6 +101,14 @@ impl StoreError {
             },
             _ => false,
         }
+    }
+}
+
+/// What an engine said. Postgres would add a line of its own source, which looks like one of the query.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -27,6 +27,8 @@ pub struct ScanTotals {
     pub organization_id: Option<String>,
     /// The configuration's name of it.
     pub organization_name: String,
+    /// `all`, or `partial`: some accounts only.
+    pub scope: String,
     /// How it ended.
     #[sqlx(try_from = "String")]
     pub state: State,

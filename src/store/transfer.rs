@@ -78,6 +78,10 @@ pub async fn transfer(from: &config::Store, to: &config::Store) -> Result<Vec<Mo
         let problem = "expected --from sqlite://FILE and --to postgres://…: the other ways are not offered";
         return Err(StoreError::Transfer(problem.into()));
     }
+    let file = sqlite::file_of(&from.url);
+    if !file.exists() {
+        return Err(StoreError::Missing(file));
+    }
     // Opened to write, so that nobody else does meanwhile.
     let source = sqlite::open(&from.url, Access::Write { migrate: false }).await?;
     let target = match postgres::open(to, Access::Write { migrate: true }).await {

@@ -209,7 +209,7 @@ fn a_store_of_unknown_kind() {
     assert_eq!(
         ran.stderr,
         "trustwatch: the configuration has a fault\n  store.url = \"postgres://me:redacted@db/trustwatch\" (flag --store): it \
-         holds a password, which would be shown; use store.password_file\n"
+         holds a password, which would be shown; name a file that holds it\n"
     );
     assert_eq!(ran.code, 2);
 }

@@ -248,7 +248,7 @@ fn what_cannot_be_moved_or_scanned_is_refused_before_anything_happens() {
     for (arguments, says) in [
         (
             &["migrate", "--from", from, "--to", "postgres://me:hunter2@db/x"][..],
-            "trustwatch: --to postgres://me:redacted@db/x: it holds a password, which would be shown; use store.password_file\n",
+            "trustwatch: --to postgres://me:redacted@db/x: it holds a password, which would be shown; name a file that holds it\n",
         ),
         (
             &["migrate", "--from", from, "--to", to, "--to-schema", "Team"],
@@ -265,7 +265,7 @@ fn what_cannot_be_moved_or_scanned_is_refused_before_anything_happens() {
         ),
         (
             &["scan", "--ou", "sandbox"],
-            "trustwatch: --ou sandbox: expected the id of an OU (ou-…) or of a root (r-…)\n",
+            "trustwatch: --ou sandbox: expected the id of an OU (ou-…) or of a root (r-…), or its path\n",
         ),
     ] {
         let ran = run(folder.path(), arguments, &[]);
@@ -280,5 +280,11 @@ fn what_cannot_be_moved_or_scanned_is_refused_before_anything_happens() {
         )
     );
     assert_eq!(run(folder.path(), &["migrate", "--from", from], &[]).code, 2);
+    // What is not there is not made by moving or pruning it.
+    for arguments in [&["prune"][..], &["migrate", "--from", from, "--to", to]] {
+        let ran = run(folder.path(), arguments, &[]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.starts_with("trustwatch: there is no database at trustwatch.db; "), "{}", ran.stderr);
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -120,7 +120,8 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "nothing is known later than it was looked at",
-        "SELECT region FROM current_coverage WHERE last_known_at > checked_at OR since > checked_at",
+        "SELECT region FROM current_coverage WHERE last_known_at > checked_at
+            OR (since > checked_at AND reason <> 'organization_analyzers_unknown')",
     ),
     (
         "the regions of a scan add up",

@@ -68,6 +68,41 @@ async fn one_account_is_audited_again_and_the_others_stay_as_they_were(kept: Kep
     invariants::hold(story.store.as_ref(), "after the next whole scan").await;
 }
 
+async fn nobody_stays_covered_by_an_organization_analyzer_that_was_found_gone(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(5)).await;
+    let owner = story.sim.world().caller.clone();
+    let all = members(&story);
+    let (region, name) = (|| "eu-west-1".to_owned(), || "organization".to_owned());
+    let kind = || "ORGANIZATION".to_owned();
+    story.sim.change(&Change::AddAnalyzer { account: owner.clone(), region: region(), name: name(), kind: kind() });
+    story.complete_scan().await;
+    story.sim.change(&Change::DeleteAnalyzer { account: owner, region: region(), name: name() });
+    let outcome = scan(&story, only(&all[0])).await;
+    assert_eq!(outcome.error, None);
+    assert_eq!(story.verdict(&all[0], "eu-west-1").await, "not_covered no_analyzer");
+    assert_eq!(
+        story.verdict(&all[1], "eu-west-1").await,
+        "unknown organization_analyzers_unknown",
+        "nobody looked again"
+    );
+    assert_eq!(story.rows("SELECT count(*) FROM current_coverage WHERE status = 'covered'").await, [["0"]]);
+    let known = format!(
+        "SELECT last_known_status FROM current_coverage WHERE account_id = '{}' AND region = 'eu-west-1'",
+        all[1]
+    );
+    assert_eq!(story.rows(&known).await, [["covered"]]);
+    invariants::hold(story.store.as_ref(), "after a partial scan").await;
+    story.complete_scan().await;
+    assert_eq!(story.verdict(&all[1], "eu-west-1").await, "not_covered no_analyzer");
+    let changes = format!(
+        "SELECT from_reason, to_reason, cause FROM coverage_changes
+         WHERE account_id = '{}' AND region = 'eu-west-1' AND from_status IS NOT NULL",
+        all[1]
+    );
+    assert_eq!(story.rows(&changes).await, [["organization_analyzer", "no_analyzer", "world"]]);
+    invariants::hold(story.store.as_ref(), "after the next whole scan").await;
+}
+
 async fn everything_below_an_ou_is_audited_and_nothing_beside_it(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(12)).await;
     story.complete_scan().await;
@@ -141,6 +176,7 @@ async fn a_changed_requirement_is_not_a_change_of_the_world(kept: Kept) {
 
 on_each_engine!(
     one_account_is_audited_again_and_the_others_stay_as_they_were,
+    nobody_stays_covered_by_an_organization_analyzer_that_was_found_gone,
     everything_below_an_ou_is_audited_and_nothing_beside_it,
     what_is_not_there_is_refused_and_nothing_is_closed,
     a_changed_requirement_is_not_a_change_of_the_world,

@@ -67,7 +67,7 @@ async fn a_client_can_prove_who_it_is_with_a_certificate() {
     let folder = server.own.as_ref().unwrap().folder.display().to_string();
     let proved = format!("sslrootcert={folder}/ca.crt");
     let without = Settings::at(changed(&url, "with_certificate", "localhost", &proved));
-    assert!(refusal(&without).await.contains("check the user in store.url"));
+    assert!(refusal(&without).await.contains("check the user in the URL"));
     let with = format!("{proved}&sslcert={folder}/client.crt&sslkey={folder}/client.key");
     let settings =
         Settings { schema: "public".into(), ..Settings::at(changed(&url, "with_certificate", "localhost", &with)) };
@@ -89,7 +89,7 @@ async fn a_password_comes_from_the_configuration_and_is_in_no_message() {
         ..Settings::at(changed(&url, "with_password", "127.0.0.1", "sslmode=disable"))
     };
     let wrong = refusal(&settings).await;
-    assert!(wrong.ends_with("; check the user in store.url, and store.password_file"), "{wrong}");
+    assert!(wrong.ends_with("; check the user in the URL, and the password file"), "{wrong}");
     assert!(!wrong.contains("battery"), "{wrong}");
     // The owner of a schema needs no right to make schemas.
     let store = store::open(&Settings { password: password("correct horse"), ..settings }, WRITE).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_password_comes_from_the_configuration_and_is_in_no_message() {
 async fn a_server_that_is_not_there_is_named() {
     let error = refusal(&Settings::at("postgres://owner@127.0.0.1:1/x?sslmode=disable")).await;
     assert!(error.starts_with("connecting to postgres://owner@127.0.0.1:1/x?sslmode=disable: "), "{error}");
-    assert!(error.ends_with("; check the host and port in store.url, and that the server runs"), "{error}");
+    assert!(error.ends_with("; check the host and port in the URL, and that the server runs"), "{error}");
     let missing = changed(&database().await, "owner", "127.0.0.1", "sslmode=disable").replace("story_", "nowhere_");
     if server().own.is_some() {
         assert!(refusal(&Settings::at(missing)).await.contains("create the database first"));

@@ -14,7 +14,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use super::error::Doing;
+use super::error::{Doing, said};
 use super::{Access, SchemaVersion, StoreError};
 use crate::config;
 
@@ -84,21 +84,21 @@ async fn connect(settings: &config::Store, options: &PgConnectOptions) -> Result
 
 fn connect_error(settings: &config::Store, error: &sqlx::Error) -> StoreError {
     const PROVE: &str = "the server must prove who it is: name its certificate authority with ?sslrootcert=FILE, or choose \
-                         another ?sslmode=";
+                         another ?sslmode= (disable, where it has no TLS)";
     let advice = match error {
         sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some("28P01" | "28000") => "check the user in store.url, and store.password_file",
-            Some("3D000") => "create the database first, or name another in store.url",
+            Some("28P01" | "28000") => "check the user in the URL, and the password file",
+            Some("3D000") => "create the database first, or name another in the URL",
             Some("53300") => "the server has no connection left",
             _ => "this is the server's answer",
         },
         // A certificate that is not accepted is one of these, too.
         sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => PROVE,
-        sqlx::Error::Io(_) => "check the host and port in store.url, and that the server runs",
+        sqlx::Error::Io(_) => "check the host and port in the URL, and that the server runs",
         sqlx::Error::Tls(_) => PROVE,
-        _ => "check store.url",
+        _ => "check the URL",
     };
-    StoreError::Connect { server: settings.shown_url(), problem: format!("{error}; {advice}") }
+    StoreError::Connect { server: settings.shown_url(), problem: format!("{}; {advice}", said(error)) }
 }
 
 async fn version(pool: &PgPool) -> Result<SchemaVersion, StoreError> {

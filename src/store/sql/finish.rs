@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute, fetch};
+use super::stale;
 use crate::model::{CallCount, Cause, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -43,6 +44,7 @@ pub async fn end_scan(
     if end.list_complete {
         close_accounts_that_left(connection, scan, at).await?;
     }
+    stale::mark(connection, scan, at).await?;
     count(connection, scan, end, at).await?;
     if !end.list_complete {
         // Of a list that broke off the rest is missing: no trend begins with that.
@@ -192,7 +194,9 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
         .integer("end_scan_id", |_| scan)
         .done();
     for statement in [
-        "UPDATE coverage SET valid_to = new.at, last_scan_id = new.last_scan_id, end_cause = new.end_cause,
+        "UPDATE coverage SET valid_to = new.at, end_cause = new.end_cause,
+                             last_scan_id = CASE WHEN new.last_scan_id < coverage.first_scan_id
+                                                 THEN coverage.first_scan_id ELSE new.last_scan_id END,
                              end_scan_id = new.end_scan_id
          FROM new WHERE coverage.account_key = new.account_key AND coverage.valid_to IS NULL",
         "UPDATE account SET left_at = new.at, changed_at = new.at FROM new WHERE account.account_key = new.account_key",

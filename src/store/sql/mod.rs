@@ -6,6 +6,7 @@ mod finish;
 mod prune;
 mod report;
 mod scans;
+mod stale;
 mod visits;
 
 use async_trait::async_trait;

@@ -30,19 +30,19 @@ struct Before {
 }
 
 /// An interval that ends.
-struct Closing {
-    account_key: i32,
-    region: Region,
-    at: Stamp,
-    last_scan_id: ScanId,
-    end_cause: Option<Cause>,
+pub(super) struct Closing {
+    pub account_key: i32,
+    pub region: Region,
+    pub at: Stamp,
+    pub last_scan_id: ScanId,
+    pub end_cause: Option<Cause>,
 }
 
 /// Everything that a batch writes, gathered, so that each table is written once.
 #[derive(Default)]
-struct Batch {
-    closings: Vec<Closing>,
-    openings: Vec<(i32, Stamp, Opening)>,
+pub(super) struct Batch {
+    pub closings: Vec<Closing>,
+    pub openings: Vec<(i32, Stamp, Opening)>,
     renames: Vec<(i32, Region, Option<String>)>,
 }
 
@@ -195,7 +195,8 @@ async fn open_intervals(connection: &mut Connection, before: &[Before]) -> Resul
     Ok(open)
 }
 
-async fn write_coverage(connection: &mut Connection, scan: ScanId, batch: &Batch) -> Result<(), StoreError> {
+/// Writes what changes. An interval that a scan of other accounts opened was seen by that scan, if by none since.
+pub(super) async fn write_coverage(connection: &mut Connection, scan: ScanId, batch: &Batch) -> Result<(), StoreError> {
     if !batch.closings.is_empty() {
         let table = Table::of(&batch.closings)
             .integer("account_key", |row| i64::from(row.account_key))
@@ -205,8 +206,9 @@ async fn write_coverage(connection: &mut Connection, scan: ScanId, batch: &Batch
             .text("end_cause", |row| row.end_cause.map(Cause::as_str))
             .integer("end_scan_id", |row| row.end_cause.map(|_| scan))
             .done();
-        let update =
-            "UPDATE coverage SET valid_to = new.at, last_scan_id = new.last_scan_id, end_cause = new.end_cause,
+        let update = "UPDATE coverage SET valid_to = new.at, end_cause = new.end_cause,
+                                          last_scan_id = CASE WHEN new.last_scan_id < coverage.first_scan_id
+                                                              THEN coverage.first_scan_id ELSE new.last_scan_id END,
                                           end_scan_id = new.end_scan_id
                       FROM new
                       WHERE coverage.account_key = new.account_key AND coverage.region = new.region
