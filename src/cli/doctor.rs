@@ -89,7 +89,7 @@ async fn database(loaded: &Loaded, lines: &mut Lines) {
             let error = StoreError::NewerSchema { found: version.found, known: version.known };
             lines.bad(&error.to_string());
         }
-        Err(StoreError::Missing(path)) => match store::check_writable(settings).await {
+        Err(StoreError::Missing(path)) => match store::check_writable(&settings.url) {
             Ok(()) => lines.good(&format!("the database {} is not there yet; the first scan makes it", path.display())),
             Err(error) => lines.bad(&error.to_string()),
         },

@@ -58,8 +58,7 @@ impl Migrate {
             let unreadable = |error| {
                 Failure::Usage(format!("--to-password-file {}: the file cannot be read: {error}", file.display()))
             };
-            let text = std::fs::read_to_string(file).map_err(unreadable)?;
-            target.password = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+            target.password = Some(Secret::read(file).map_err(unreadable)?);
         }
         if let Some(schema) = &self.to_schema {
             target.schema.clone_from(schema);

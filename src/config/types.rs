@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -71,6 +72,15 @@ impl Secret {
     /// Takes a secret in.
     pub fn new(text: String) -> Self {
         Self(SecretString::from(text))
+    }
+
+    /// Reads a secret that a file holds, without the end of its line.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(file: &Path) -> std::io::Result<Self> {
+        let text = std::fs::read_to_string(file)?;
+        Ok(Self::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     /// The secret itself: for the request that needs it, and nothing else.

@@ -186,8 +186,8 @@ impl Check<'_> {
         if store.password.is_some() && store.password_file.is_some() {
             self.fault(&["store", "password_file"], None, "both `password` and `password_file` are set; keep one");
         } else if let Some(file) = &store.password_file {
-            match std::fs::read_to_string(file) {
-                Ok(text) => store.password = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
+            match Secret::read(file) {
+                Ok(password) => store.password = Some(password),
                 Err(error) => {
                     let problem = format!("the file cannot be read: {error}");
                     self.fault(&["store", "password_file"], Some(quoted(file.display())), problem);

@@ -22,7 +22,7 @@ use crate::model::{AccountId, CallCount, Region, Requirement, ScanEnd, ScanId, S
 
 pub use error::StoreError;
 pub use rows::{Cell, RegionCounts, ScanReport, ScanTotals, Unreadable};
-pub use sqlite::file_of;
+pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};
 
@@ -177,36 +177,16 @@ pub enum Access {
     },
 }
 
-/// The engine that a URL names.
-enum Kind {
-    Sqlite,
-    Postgres,
-}
-
-fn kind(settings: &config::Store) -> Kind {
-    if settings.is_postgres() { Kind::Postgres } else { Kind::Sqlite }
-}
-
 /// Opens the store that a configuration names.
 ///
 /// # Errors
 /// Where it cannot be reached or is in use, or its schema is newer than this program or, without `migrate`, older.
 pub async fn open(settings: &config::Store, access: Access) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(match kind(settings) {
-        Kind::Sqlite => Arc::new(sqlite::open(&settings.url, access).await?),
-        Kind::Postgres => Arc::new(postgres::open(settings, access).await?),
+    Ok(if settings.is_postgres() {
+        Arc::new(postgres::open(settings, access).await?)
+    } else {
+        Arc::new(sqlite::open(&settings.url, access).await?)
     })
-}
-
-/// Whether the database that a configuration names can be made or written.
-///
-/// # Errors
-/// Where it cannot: its folder is missing, may not be written, or another process writes.
-pub async fn check_writable(settings: &config::Store) -> Result<(), StoreError> {
-    match kind(settings) {
-        Kind::Sqlite => sqlite::check_writable(&settings.url),
-        Kind::Postgres => postgres::schema_version(settings).await.map(|_| ()),
-    }
 }
 
 /// What the database that a configuration names says of its schema, without changing anything.
@@ -214,8 +194,9 @@ pub async fn check_writable(settings: &config::Store) -> Result<(), StoreError> 
 /// # Errors
 /// Where it cannot be reached.
 pub async fn schema_version(settings: &config::Store) -> Result<SchemaVersion, StoreError> {
-    match kind(settings) {
-        Kind::Sqlite => sqlite::schema_version(&settings.url).await,
-        Kind::Postgres => postgres::schema_version(settings).await,
+    if settings.is_postgres() {
+        postgres::schema_version(settings).await
+    } else {
+        sqlite::schema_version(&settings.url).await
     }
 }

@@ -10,7 +10,7 @@ use trustwatch::store::{self, Access, StoreError};
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::weather::{Effect, Rule};
-use crate::support::{Kept, Story, on_each_engine};
+use crate::support::{Kept, Nowhere, Story, on_each_engine};
 
 const SIZES: &str = "SELECT (SELECT count(*) FROM coverage), (SELECT count(*) FROM analyzer)";
 
@@ -222,11 +222,6 @@ async fn a_second_writer_is_refused() {
 async fn a_query_can_change_nothing() {
     let story = Story::begin(&Scenario::calm(1)).await;
     story.complete_scan().await;
-    struct Nowhere;
-    impl store::RowSink for Nowhere {
-        fn columns(&mut self, _: Vec<String>) {}
-        fn row(&mut self, _: Vec<store::Cell>) {}
-    }
     for sql in [
         "DELETE FROM visit",
         "PRAGMA user_version = 7",

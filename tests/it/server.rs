@@ -8,7 +8,7 @@ use trustwatch::store::{self, Access};
 
 use crate::awssim::Scenario;
 use crate::postgres::{Server, database, database_on, server, start};
-use crate::support::{Kept, Story, rows};
+use crate::support::{Kept, Nowhere, Story, rows};
 
 const WRITE: Access = Access::Write { migrate: true };
 
@@ -177,11 +177,6 @@ async fn the_roles_of_the_document_may_do_what_they_should_and_no_more() {
     for view in crate::both::VIEWS {
         rows(analyst.as_ref(), &format!("SELECT * FROM {view}")).await;
     }
-    struct Nowhere;
-    impl store::RowSink for Nowhere {
-        fn columns(&mut self, _: Vec<String>) {}
-        fn row(&mut self, _: Vec<store::Cell>) {}
-    }
     let private = analyst.query("SELECT * FROM visit", &mut Nowhere).await.unwrap_err().to_string();
     assert!(private.contains("permission denied for table visit"), "{private}");
     let mut analyst = PgConnection::connect(&as_role("trustwatch_analyst").url).await.unwrap();
@@ -198,11 +193,6 @@ async fn the_roles_of_the_document_may_do_what_they_should_and_no_more() {
 async fn a_query_can_change_nothing_there_either() {
     let story = Story::begin_in(Kept::Postgres, &Scenario::calm(1)).await;
     story.complete_scan().await;
-    struct Nowhere;
-    impl store::RowSink for Nowhere {
-        fn columns(&mut self, _: Vec<String>) {}
-        fn row(&mut self, _: Vec<store::Cell>) {}
-    }
     for sql in [
         "DELETE FROM visit",
         "WITH gone AS (DELETE FROM visit RETURNING *) SELECT * FROM gone",

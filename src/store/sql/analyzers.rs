@@ -74,7 +74,7 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
         let own = |region: &crate::model::Region| ((visit.account.id.to_string(), region.to_string()), at);
         read.extend(visit.regions_read.iter().map(own));
     }
-    let owners: Vec<AccountId> = owners.into_iter().collect();
+    let owners: Vec<&str> = owners.iter().map(AccountId::as_str).collect();
     let open = open(connection, organization_key, &owners).await?;
     let mut closings: Vec<(String, Stamp)> = Vec::new();
     for interval in &open {
@@ -98,14 +98,23 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
     insert(connection, organization_key, openings).await
 }
 
-async fn open(
+/// Ends what holds of every analyzer of owners that have left.
+pub async fn close_all_of(
     connection: &mut Connection,
     organization_key: i32,
-    owners: &[AccountId],
-) -> Result<Vec<Open>, StoreError> {
+    owners: &[&str],
+    at: Stamp,
+) -> Result<(), StoreError> {
+    let open = open(connection, organization_key, owners).await?;
+    let end = |open: Open| (open.row.analyzer_arn, at.no_earlier_than(Some(open.valid_from)));
+    let closings: Vec<(String, Stamp)> = open.into_iter().map(end).collect();
+    close(connection, organization_key, &closings).await
+}
+
+async fn open(connection: &mut Connection, organization_key: i32, owners: &[&str]) -> Result<Vec<Open>, StoreError> {
     let table = Table::of(owners)
         .integer("organization_key", |_| i64::from(organization_key))
-        .text("owner_account_id", AccountId::as_str)
+        .text("owner_account_id", |owner| *owner)
         .done();
     let statement = "SELECT analyzer.analyzer_arn, analyzer.owner_account_id, analyzer.region, analyzer.name, analyzer.type,
                             analyzer.status, analyzer.status_reason, analyzer.managed_by, analyzer.created_at, analyzer.tags,

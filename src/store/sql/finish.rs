@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::super::engine::{Connection, Pool, begin, execute, fetch};
-use super::stale;
+use super::super::engine::{Connection, Pool, begin, execute};
+use super::visits::close_coverage;
+use super::{analyzers, stale};
 use crate::model::{CallCount, Cause, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -12,6 +13,42 @@ use crate::store::stamp::Stamp;
 use crate::store::table::Table;
 
 const DOING: &str = "finishing a scan";
+
+/// What is counted, of the scan as a whole and of each of its parts.
+macro_rules! counts {
+    () => {
+        "count(*) FILTER (WHERE coverage.status = 'covered') AS covered,
+         count(*) FILTER (WHERE coverage.status = 'not_covered') AS not_covered,
+         count(*) FILTER (WHERE coverage.status = 'not_applicable') AS not_applicable,
+         count(*) FILTER (WHERE coverage.status = 'unknown') AS unknown,
+         count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')) AS covered_last_known,
+         count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered')) AS not_covered_last_known"
+    };
+}
+
+/// Writes the counts of each part of a scan of all accounts.
+macro_rules! roll_up {
+    ($table:literal, $column:literal, $part:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            " (scan_id, ",
+            $column,
+            ", covered, not_covered, not_applicable, unknown, covered_last_known, not_covered_last_known)
+             SELECT scan.scan_id, ",
+            $part,
+            ", ",
+            counts!(),
+            "
+             FROM scan
+             JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+             JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
+             WHERE scan.scan_id = $1 AND scan.scope = 'all'
+             GROUP BY scan.scan_id, ",
+            $part
+        )
+    };
+}
 
 pub async fn finish(
     pool: &Pool,
@@ -51,32 +88,8 @@ pub async fn end_scan(
         return Ok(());
     }
     for statement in [
-        "INSERT INTO region_count (scan_id, region, covered, not_covered, not_applicable, unknown, covered_last_known, not_covered_last_known)
-         SELECT scan.scan_id, coverage.region,
-                count(*) FILTER (WHERE coverage.status = 'covered'),
-                count(*) FILTER (WHERE coverage.status = 'not_covered'),
-                count(*) FILTER (WHERE coverage.status = 'not_applicable'),
-                count(*) FILTER (WHERE coverage.status = 'unknown'),
-                count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')),
-                count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered'))
-         FROM scan
-         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
-         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
-         WHERE scan.scan_id = $1 AND scan.scope = 'all'
-         GROUP BY scan.scan_id, coverage.region",
-        "INSERT INTO ou_count (scan_id, ou_path, covered, not_covered, not_applicable, unknown, covered_last_known, not_covered_last_known)
-         SELECT scan.scan_id, coalesce(account.ou_path, ''),
-                count(*) FILTER (WHERE coverage.status = 'covered'),
-                count(*) FILTER (WHERE coverage.status = 'not_covered'),
-                count(*) FILTER (WHERE coverage.status = 'not_applicable'),
-                count(*) FILTER (WHERE coverage.status = 'unknown'),
-                count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')),
-                count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered'))
-         FROM scan
-         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
-         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
-         WHERE scan.scan_id = $1 AND scan.scope = 'all'
-         GROUP BY scan.scan_id, coalesce(account.ou_path, '')",
+        roll_up!("region_count", "region", "coverage.region"),
+        roll_up!("ou_count", "ou_path", "coalesce(account.ou_path, '')"),
     ] {
         sqlx::query(statement).bind(scan).execute(&mut *connection).await.doing(DOING)?;
     }
@@ -84,7 +97,7 @@ pub async fn end_scan(
 }
 
 async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Stamp) -> Result<(), StoreError> {
-    sqlx::query(
+    sqlx::query(concat!(
         "WITH visited AS (
              SELECT account.account_key, visit.outcome
              FROM scan
@@ -99,13 +112,9 @@ async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Sta
                     count(*) FILTER (WHERE outcome = 'excluded') AS excluded
              FROM visited
          ), verdicts AS (
-             SELECT count(*) AS account_regions,
-                    count(*) FILTER (WHERE coverage.status = 'covered') AS covered,
-                    count(*) FILTER (WHERE coverage.status = 'not_covered') AS not_covered,
-                    count(*) FILTER (WHERE coverage.status = 'not_applicable') AS not_applicable,
-                    count(*) FILTER (WHERE coverage.status = 'unknown') AS unknown,
-                    count(*) FILTER (WHERE coverage.status = 'covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'covered')) AS covered_last_known,
-                    count(*) FILTER (WHERE coverage.status = 'not_covered' OR (coverage.status = 'unknown' AND coverage.last_known_status = 'not_covered')) AS not_covered_last_known
+             SELECT count(*) AS account_regions,",
+        counts!(),
+        "
              FROM visited
              JOIN coverage ON coverage.account_key = visited.account_key AND coverage.valid_to IS NULL
          )
@@ -119,7 +128,7 @@ async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Sta
              covered_last_known = verdicts.covered_last_known, not_covered_last_known = verdicts.not_covered_last_known
          FROM outcomes, verdicts
          WHERE scan.scan_id = $1",
-    )
+    ))
     .bind(scan)
     .bind(end.state.as_str())
     .bind(&end.error)
@@ -150,24 +159,17 @@ async fn write_calls(connection: &mut Connection, scan: ScanId, calls: &[CallCou
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
 
-/// A member that is closed.
-struct Left {
-    account_key: i32,
-    at: Stamp,
-    last_scan_id: ScanId,
-}
-
 /// Every account on the list has a visit, so a member without one has left: what held for it ends.
 async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
     #[derive(FromRow)]
-    struct Row {
+    struct Left {
         account_key: i32,
         account_id: String,
         organization_key: i32,
         scan_id: ScanId,
         changed_at: Option<Stamp>,
     }
-    let rows: Vec<Row> = sqlx::query_as(
+    let left: Vec<Left> = sqlx::query_as(
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
          FROM scan JOIN account USING (organization_key)
          WHERE scan.scan_id = $1 AND account.left_at IS NULL AND NOT EXISTS (
@@ -177,48 +179,20 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     .fetch_all(&mut *connection)
     .await
     .doing(DOING)?;
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let end = |row: &Row| Left {
-        account_key: row.account_key,
-        at: at.no_earlier_than(row.changed_at),
-        last_scan_id: row.scan_id,
-    };
-    let left: Vec<Left> = rows.iter().map(end).collect();
+    let Some(organization_key) = left.first().map(|left| left.organization_key) else { return Ok(()) };
     let table = Table::of(&left)
         .integer("account_key", |left| i64::from(left.account_key))
-        .stamp("at", |left| left.at)
-        .integer("last_scan_id", |left| left.last_scan_id)
+        .stamp("at", |left| at.no_earlier_than(left.changed_at))
+        .integer("last_scan_id", |left| left.scan_id)
         .text("end_cause", |_| Cause::Membership.as_str())
         .integer("end_scan_id", |_| scan)
         .done();
     for statement in [
-        "UPDATE coverage SET valid_to = new.at, end_cause = new.end_cause,
-                             last_scan_id = CASE WHEN new.last_scan_id < coverage.first_scan_id
-                                                 THEN coverage.first_scan_id ELSE new.last_scan_id END,
-                             end_scan_id = new.end_scan_id
-         FROM new WHERE coverage.account_key = new.account_key AND coverage.valid_to IS NULL",
+        close_coverage!("coverage.account_key = new.account_key"),
         "UPDATE account SET left_at = new.at, changed_at = new.at FROM new WHERE account.account_key = new.account_key",
     ] {
         execute(&mut *connection, &table, statement).await.doing(DOING)?;
     }
-    let owners: Vec<(i32, &str)> = rows.iter().map(|row| (row.organization_key, row.account_id.as_str())).collect();
-    let table = Table::of(&owners)
-        .integer("organization_key", |row| i64::from(row.0))
-        .text("owner_account_id", |row| row.1)
-        .done();
-    let open = "SELECT analyzer.analyzer_arn, analyzer.organization_key, analyzer.valid_from FROM new
-                JOIN analyzer ON analyzer.organization_key = new.organization_key
-                             AND analyzer.owner_account_id = new.owner_account_id AND analyzer.valid_to IS NULL";
-    let open: Vec<(String, i32, Stamp)> = fetch(&mut *connection, &table, open).await.doing(DOING)?;
-    let table = Table::of(&open)
-        .integer("organization_key", |row| i64::from(row.1))
-        .text("analyzer_arn", |row| row.0.as_str())
-        .stamp("at", |row| at.no_earlier_than(Some(row.2)))
-        .done();
-    let update = "UPDATE analyzer SET valid_to = new.at FROM new
-                  WHERE analyzer.organization_key = new.organization_key AND analyzer.analyzer_arn = new.analyzer_arn
-                    AND analyzer.valid_to IS NULL";
-    execute(connection, &table, update).await.doing(DOING).map(|_| ())
+    let owners: Vec<&str> = left.iter().map(|left| left.account_id.as_str()).collect();
+    analyzers::close_all_of(connection, organization_key, &owners, at).await
 }

@@ -2,13 +2,14 @@
 
 use sqlx::FromRow;
 
-use super::super::engine::Connection;
+use super::super::engine::{Connection, execute};
 use super::visits::{Batch, Closing, write_coverage};
 use crate::model::{Cause, Reason, Region, Requirement, ScanId};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::intervals::{LastKnown, Opening};
 use crate::store::stamp::Stamp;
+use crate::store::table::Table;
 
 const DOING: &str = "finishing a scan";
 
@@ -69,18 +70,14 @@ pub async fn mark(connection: &mut Connection, scan: ScanId, at: Stamp) -> Resul
         };
         batch.openings.push((account_key, at, opening));
     }
+    if batch.openings.is_empty() {
+        return Ok(());
+    }
     write_coverage(connection, scan, &batch).await?;
-    sqlx::query(
-        "UPDATE account SET changed_at = (
-             SELECT max(coverage.valid_from) FROM coverage WHERE coverage.account_key = account.account_key
-         )
-         WHERE account.account_key IN (
-             SELECT coverage.account_key FROM coverage WHERE coverage.first_scan_id = $1
-         ) AND account.scan_id <> $1",
-    )
-    .bind(scan)
-    .execute(connection)
-    .await
-    .doing(DOING)
-    .map(|_| ())
+    let table = Table::of(&batch.openings)
+        .integer("account_key", |row| i64::from(row.0))
+        .stamp("changed_at", |row| row.1)
+        .done();
+    let update = "UPDATE account SET changed_at = new.changed_at FROM new WHERE account.account_key = new.account_key";
+    execute(connection, &table, update).await.doing(DOING).map(|_| ())
 }

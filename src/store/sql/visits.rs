@@ -15,6 +15,21 @@ use crate::store::table::Table;
 
 pub(super) const DOING: &str = "recording visits";
 
+/// Ends intervals that hold, as the rows of `new` say. One that a scan of other accounts opened was seen by that scan, if by
+/// none since.
+macro_rules! close_coverage {
+    ($which:literal) => {
+        concat!(
+            "UPDATE coverage SET valid_to = new.at, end_cause = new.end_cause, end_scan_id = new.end_scan_id,
+                                 last_scan_id = CASE WHEN new.last_scan_id < coverage.first_scan_id
+                                                     THEN coverage.first_scan_id ELSE new.last_scan_id END
+             FROM new WHERE coverage.valid_to IS NULL AND ",
+            $which
+        )
+    };
+}
+pub(super) use close_coverage;
+
 /// What this scan is.
 #[derive(FromRow)]
 struct ScanRow {
@@ -195,7 +210,7 @@ async fn open_intervals(connection: &mut Connection, before: &[Before]) -> Resul
     Ok(open)
 }
 
-/// Writes what changes. An interval that a scan of other accounts opened was seen by that scan, if by none since.
+/// Writes what changes.
 pub(super) async fn write_coverage(connection: &mut Connection, scan: ScanId, batch: &Batch) -> Result<(), StoreError> {
     if !batch.closings.is_empty() {
         let table = Table::of(&batch.closings)
@@ -206,13 +221,7 @@ pub(super) async fn write_coverage(connection: &mut Connection, scan: ScanId, ba
             .text("end_cause", |row| row.end_cause.map(Cause::as_str))
             .integer("end_scan_id", |row| row.end_cause.map(|_| scan))
             .done();
-        let update = "UPDATE coverage SET valid_to = new.at, end_cause = new.end_cause,
-                                          last_scan_id = CASE WHEN new.last_scan_id < coverage.first_scan_id
-                                                              THEN coverage.first_scan_id ELSE new.last_scan_id END,
-                                          end_scan_id = new.end_scan_id
-                      FROM new
-                      WHERE coverage.account_key = new.account_key AND coverage.region = new.region
-                        AND coverage.valid_to IS NULL";
+        let update = close_coverage!("coverage.account_key = new.account_key AND coverage.region = new.region");
         execute(connection, &table, update).await.doing(DOING)?;
     }
     if !batch.renames.is_empty() {

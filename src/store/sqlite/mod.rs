@@ -155,7 +155,10 @@ async fn bring_up_to_date(pool: &SqlitePool, migrate: bool) -> Result<(), StoreE
     }
 }
 
-/// Whether this process could make or write the database: what a scan finds out, without one.
+/// Whether this process could make or write a SQLite file: what a scan finds out, without one.
+///
+/// # Errors
+/// Where it could not: the folder is missing or may not be written, or another process writes.
 pub fn check_writable(url: &str) -> Result<(), StoreError> {
     lock(&file_of(url)).map(|_| ())
 }
