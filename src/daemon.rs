@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Organization};
 use crate::http;
 use crate::model::{ScanState, Trigger};
-use crate::scan::{Engine, Progress, Request, Selection};
+use crate::scan::{Allowance, Engine, Progress, Request, Selection};
 use crate::schedule::{Timetable, WATCHDOG, Wakeups, due};
 use crate::store::{self, Access, Retention, Store, StoreError};
 
@@ -25,7 +25,12 @@ const RETENTION_LOOKS: Duration = Duration::from_mins(10);
 ///
 /// # Errors
 /// Where no HTTP client can be built.
-pub async fn engine(config: &Config, organization: &Organization, store: Arc<dyn Store>) -> anyhow::Result<Engine> {
+pub async fn engine(
+    config: &Config,
+    organization: &Organization,
+    allowance: Arc<Allowance>,
+    store: Arc<dyn Store>,
+) -> anyhow::Result<Engine> {
     Ok(Engine {
         aws: Arc::new(connect(config, organization).await?),
         organization: organization.clone(),
@@ -36,6 +41,7 @@ pub async fn engine(config: &Config, organization: &Organization, store: Arc<dyn
             .filter(|name| *name != organization.name)
             .collect(),
         limits: config.limits.clone(),
+        allowance,
         store,
         clock: Arc::new(SystemClock),
         worker: worker(),
@@ -79,13 +85,14 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, store::StoreE
 /// Where a part cannot be started, or fails.
 pub async fn run(config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
     let store = open_store(config).await?;
+    let allowance = Arc::new(Allowance::new(&config.limits));
     let wakeups = Wakeups::start().await.context("starting the scheduler")?;
     let mut parts: JoinSet<(String, anyhow::Result<()>)> = JoinSet::new();
     for organization in &config.organizations {
         let timetable = Timetable::read(config.schedule_of(organization))?;
         let wake = Arc::new(Notify::new());
         wakeups.add(&timetable, Arc::clone(&wake)).await.context("scheduling the scans")?;
-        let engine = engine(config, organization, Arc::clone(&store)).await?;
+        let engine = engine(config, organization, Arc::clone(&allowance), Arc::clone(&store)).await?;
         let name = format!("the schedule of organization `{}`", organization.name);
         let stop = stop.clone();
         parts.spawn(async move { (name, follow(&engine, &timetable, &wake, &stop).await) });

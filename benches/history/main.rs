@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use engine::Db;
 use trustwatch::config::Store as Settings;
-use trustwatch::model::{Reason, Requirement, ScanEnd, ScanId, ScanState, Scope, Trigger, Visit};
+use trustwatch::model::{Reason, Requirement, ScanCost, ScanEnd, ScanId, ScanState, Scope, Trigger, Visit};
 use trustwatch::store::{self, Access, NewScan, RowSink, Store};
 use year::{ACCOUNTS, REGIONS, SCANS, World, scan_at};
 
@@ -91,7 +91,7 @@ pub async fn record(store: &dyn Store, number: i64, world: &World) -> (ScanId, D
         store.record_visits(scan, batch, "bench:1").await.expect("visits are recorded");
     }
     let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
-    store.finish_scan(scan, &end, &[], at + TimeDelta::seconds(30)).await.expect("a scan ends");
+    store.finish_scan(scan, &end, &ScanCost::default(), at + TimeDelta::seconds(30)).await.expect("a scan ends");
     (scan, begin.elapsed())
 }
 

@@ -69,7 +69,8 @@ async fn wire(url: &str, account: &str, calls: usize, in_flight: usize) {
 /// The SDK's floor: one client for all calls, with the credentials and the endpoint of the environment.
 async fn sdk(calls: usize, in_flight: usize) {
     let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).region(Region::new("us-east-1"));
+    let config =
+        aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).region(Region::new("us-east-1"));
     let config = config.retry_config(RetryConfig::disabled()).load().await;
     let client = aws_sdk_accessanalyzer::Client::new(&config);
     let call = move || {

@@ -43,7 +43,8 @@ fn main() {
         std::process::exit(2);
     }
     let mut goals = Goals::default();
-    for (_, row) in ROWS.iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|asked| asked == name)) {
+    for (_, row) in ROWS.iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|asked| asked == name))
+    {
         row(&mut goals);
     }
     goals.print();

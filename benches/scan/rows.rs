@@ -107,7 +107,11 @@ pub fn weather(goals: &mut Goals) {
         let was_asked = expected.0 == "covered" || expected.0 == "not_covered" || expected.1 == "access_denied";
         let is_out = key.1 == OUT && was_asked;
         let row = found.get(*key);
-        if is_out { row.is_none_or(|row| row.0 != "unknown" || row.1 != "service_error") } else { row != Some(expected) }
+        if is_out {
+            row.is_none_or(|row| row.0 != "unknown" || row.1 != "service_error")
+        } else {
+            row != Some(expected)
+        }
     };
     let wrong = truth.iter().filter(is_wrong).count() + found.len().saturating_sub(truth.len());
     goals.exactly("rows that are not the truth under faults", wrong as u64, 0);
@@ -129,7 +133,8 @@ pub fn weather(goals: &mut Goals) {
     let (found, truth) = (subject.rows(), subject.truth());
     let wrong = truth.iter().filter(|(key, expected)| key.0 != sick && found.get(*key) != Some(expected)).count();
     goals.exactly("rows of others that one failing account cost", wrong as u64, 0);
-    let title = "1,000 accounts × 17 regions, 30 ms; 5 % errors, 2 % resets, 0.5 % hangs, one region out; 6 attempts, 2 s each";
+    let title =
+        "1,000 accounts × 17 regions, 30 ms; 5 % errors, 2 % resets, 0.5 % hangs, one region out; 6 attempts, 2 s each";
     table(title, &[calm, stormy, one_sick]);
 }
 

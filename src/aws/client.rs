@@ -17,7 +17,9 @@ use aws_smithy_http_client::pool::{self, ConnectionPool};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls;
 
+use super::Operation;
 use super::required::RequireList;
+use super::traffic::Traffic;
 use crate::model::{Partition, Region};
 
 /// How to connect.
@@ -44,6 +46,7 @@ pub struct Aws {
     access_analyzer: Mutex<HashMap<Region, aws_sdk_accessanalyzer::Client>>,
     config: SdkConfig,
     home_region: String,
+    traffic: Traffic,
 }
 
 /// Whose credentials a call is made with.
@@ -106,14 +109,27 @@ impl Aws {
             .region(aws_config::Region::new(home_region.clone()))
             .retry_config(RetryConfig::disabled())
             .build();
+        let traffic = Traffic::default();
+        macro_rules! client {
+            ($sdk:ident) => {{
+                let config = $sdk::config::Builder::from(&config).interceptor(traffic.clone());
+                $sdk::Client::from_conf(config.build())
+            }};
+        }
         Self {
-            sts: aws_sdk_sts::Client::new(&config),
-            organizations: aws_sdk_organizations::Client::new(&config),
-            account: aws_sdk_account::Client::new(&config),
+            sts: client!(aws_sdk_sts),
+            organizations: client!(aws_sdk_organizations),
+            account: client!(aws_sdk_account),
             access_analyzer: Mutex::default(),
             config,
             home_region,
+            traffic,
         }
+    }
+
+    /// The bytes that an operation moved so far, over all scans of this caller.
+    pub fn bytes(&self, operation: Operation) -> u64 {
+        self.traffic.of(operation)
     }
 
     /// The partition that the caller's region is in.
@@ -128,6 +144,7 @@ impl Aws {
             let config = aws_sdk_accessanalyzer::config::Builder::from(&self.config)
                 .region(aws_config::Region::new(region.as_str().to_owned()))
                 .interceptor(RequireList("analyzers"))
+                .interceptor(self.traffic.clone())
                 .build();
             aws_sdk_accessanalyzer::Client::from_conf(config)
         });

@@ -76,6 +76,19 @@ impl Operation {
     }
 }
 
+/// What can mend a call that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing that we could do.
+    Nothing,
+    /// The same call again, later.
+    Again,
+    /// The same call signed with AWS's time: ours is wrong. The SDK reads it from the answer and keeps it.
+    CorrectedTime,
+    /// A new session: this one has ended.
+    FreshCredentials,
+}
+
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", operation.action())]
@@ -88,8 +101,8 @@ pub struct AwsError {
     pub code: Option<String>,
     /// What AWS said, for a person.
     pub message: String,
-    /// Whether another attempt can help.
-    pub retryable: bool,
+    /// What can mend it.
+    pub remedy: Remedy,
     /// How long AWS asked us to wait.
     pub retry_after: Option<Duration>,
 }
@@ -102,7 +115,7 @@ impl AwsError {
             kind: ErrorKind::MalformedResponse,
             code: None,
             message: message.into(),
-            retryable: true,
+            remedy: Remedy::Again,
             retry_after: None,
         }
     }
@@ -120,30 +133,43 @@ impl AwsError {
             .and_then(|seconds| seconds.parse().ok())
             .map(Duration::from_secs);
         let aws_message = error.message().unwrap_or_default();
-        let (kind, retryable) = match error {
-            SdkError::TimeoutError(_) => (ErrorKind::Timeout, true),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => (ErrorKind::Timeout, true),
-            _ if credentials_error(error).is_some() => (ErrorKind::Credentials, false),
-            SdkError::DispatchFailure(_) => (ErrorKind::Network, true),
-            SdkError::ConstructionFailure(_) => (ErrorKind::ServiceError, false),
+        let (kind, remedy) = match error {
+            SdkError::TimeoutError(_) => (ErrorKind::Timeout, Remedy::Again),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => (ErrorKind::Timeout, Remedy::Again),
+            _ if credentials_error(error).is_some() => (ErrorKind::Credentials, Remedy::Nothing),
+            SdkError::DispatchFailure(_) => (ErrorKind::Network, Remedy::Again),
+            SdkError::ConstructionFailure(_) => (ErrorKind::ServiceError, Remedy::Nothing),
             SdkError::ServiceError(_) if code.is_some() => kind_of_code(operation, error, status, aws_message),
-            SdkError::ServiceError(_) | SdkError::ResponseError(_) if status >= 500 => (ErrorKind::ServiceError, true),
-            SdkError::ServiceError(_) | SdkError::ResponseError(_) if status == 429 => (ErrorKind::Throttled, true),
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) if status >= 500 => {
+                (ErrorKind::ServiceError, Remedy::Again)
+            }
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) if status == 429 => {
+                (ErrorKind::Throttled, Remedy::Again)
+            }
             // An answer that is not the API's: a proxy's page, half a body, JSON without its members.
-            _ => (ErrorKind::MalformedResponse, true),
+            _ => (ErrorKind::MalformedResponse, Remedy::Again),
         };
         let message = match (&code, aws_message) {
             (Some(code), "") => code.clone(),
+            (Some(code), message) if message.contains("session policy") => format!(
+                "{code}: {message}; trustwatch narrows its sessions itself: if nobody else narrows them, this is its fault, and \
+                 `session_policy = false` helps"
+            ),
             (Some(code), message) => format!("{code}: {message}"),
             (None, _) => plain_message(error, status),
         };
-        Self { operation, kind, code, message, retryable, retry_after }
+        Self { operation, kind, code, message, remedy, retry_after }
     }
 
     /// Whether AWS does not know the credentials *in this region*: what it answers in a region that the account has not
     /// opted in to, and to broken credentials anywhere.
     pub fn is_unrecognized_client(&self) -> bool {
         self.code.as_deref() == Some("UnrecognizedClientException")
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.remedy == Remedy::Again
     }
 
     /// The failure as a fact of a scan.
@@ -170,7 +196,7 @@ fn kind_of_code<E>(
     error: &SdkError<E, HttpResponse>,
     status: u16,
     message: &str,
-) -> (ErrorKind, bool)
+) -> (ErrorKind, Remedy)
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -182,32 +208,34 @@ where
         | "RequestLimitExceeded"
         | "RequestThrottled"
         | "RequestThrottledException"
-        | "SlowDown" => (ErrorKind::Throttled, true),
+        | "SlowDown" => (ErrorKind::Throttled, Remedy::Again),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if is_scp(message) => {
-            (ErrorKind::ScpDenied, false)
+            (ErrorKind::ScpDenied, Remedy::Nothing)
         }
         // STS has one code for a role that is missing and for a trust policy that refuses.
         "AccessDenied" | "AccessDeniedException" if operation == Operation::AssumeRole => {
-            (ErrorKind::RoleNotAssumable, false)
+            (ErrorKind::RoleNotAssumable, Remedy::Nothing)
         }
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => (ErrorKind::AccessDenied, false),
-        "RegionDisabledException" => (ErrorKind::StsDisabledInRegion, false),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            (ErrorKind::AccessDenied, Remedy::Nothing)
+        }
+        "RegionDisabledException" => (ErrorKind::StsDisabledInRegion, Remedy::Nothing),
+        "ExpiredToken" | "ExpiredTokenException" => (ErrorKind::Credentials, Remedy::FreshCredentials),
+        // What a clock that is wrong leads to, and a wrong secret as well: one more attempt tells them apart.
+        "RequestExpired" | "RequestTimeTooSkewed" | "InvalidSignatureException" | "SignatureDoesNotMatch" => {
+            (ErrorKind::Credentials, Remedy::CorrectedTime)
+        }
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
         | "InvalidAccessKeyId"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "RequestExpired"
-        | "RequestTimeTooSkewed"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
         | "IncompleteSignature"
         | "IncompleteSignatureException"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
-        | "AuthFailure" => (ErrorKind::Credentials, false),
-        "RequestTimeout" | "RequestTimeoutException" => (ErrorKind::Timeout, true),
-        _ => (ErrorKind::ServiceError, status >= 500),
+        | "AuthFailure" => (ErrorKind::Credentials, Remedy::Nothing),
+        "RequestTimeout" | "RequestTimeoutException" => (ErrorKind::Timeout, Remedy::Again),
+        _ if status >= 500 => (ErrorKind::ServiceError, Remedy::Again),
+        _ => (ErrorKind::ServiceError, Remedy::Nothing),
     }
 }
 

@@ -10,9 +10,10 @@ pub mod policy;
 mod regions;
 mod required;
 mod sts;
+mod traffic;
 
 pub use client::{Aws, ConnectSettings, Session};
-pub use error::{AwsError, Operation};
+pub use error::{AwsError, Operation, Remedy};
 pub use organizations::{OrganizationDescription, OuNode};
 pub use regions::{OptStatus, RegionListing};
 pub use sts::{AssumeRole, CallerIdentity};

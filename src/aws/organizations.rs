@@ -3,7 +3,7 @@
 use aws_sdk_organizations::types as sdk;
 
 use super::client::send;
-use super::{Aws, AwsError, Operation, Page, Session, token};
+use super::{Aws, AwsError, Operation, Page, Remedy, Session, token};
 use crate::model::{Account, AccountId, AccountState};
 
 /// The service principal under which Access Analyzer's administrator is registered.
@@ -216,11 +216,11 @@ fn read_account(operation: Operation, account: sdk::Account) -> Result<Account, 
         (None, Some(status)) => status.as_str(),
         (None, None) => {
             let message = format!("account {id} has neither State nor Status, so whether it is active is not known");
-            return Err(AwsError { retryable: false, ..AwsError::malformed(operation, message) });
+            return Err(AwsError { remedy: Remedy::Nothing, ..AwsError::malformed(operation, message) });
         }
     };
     let state: AccountState = word.parse().map_err(|error| AwsError {
-        retryable: false,
+        remedy: Remedy::Nothing,
         ..AwsError::malformed(operation, format!("account {id}: {error}"))
     })?;
     let ou_path = account.paths.unwrap_or_default().into_iter().next().map(|path| ou_path(&path, id));
@@ -249,7 +249,7 @@ mod tests {
     fn an_account_with_neither_state_nor_status_is_an_error_that_no_retry_mends() {
         let account = sdk::Account::builder().id("000000000001").name("x").build();
         let error = read_account(Operation::ListAccounts, account).unwrap_err();
-        assert!(!error.retryable);
+        assert!(!error.is_retryable());
         assert_eq!(
             error.to_string(),
             "organizations:ListAccounts: account 000000000001 has neither State nor Status, so whether it is active \

@@ -1,5 +1,7 @@
 //! `trustwatch doctor`: what works, what does not, and what to do about it.
 
+use std::sync::Arc;
+
 use clap::Args;
 use tokio::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::aws::{Aws, AwsError, Operation};
 use crate::config::{Config, Loaded, Organization};
 use crate::daemon;
 use crate::model::{Account, AccountId, AccountState};
-use crate::scan::{Discovered, Limits, Sessions, advise, fallback_regions, organization};
+use crate::scan::{Allowance, Discovered, Limits, Sessions, advise, fallback_regions, organization};
 use crate::store::{self, StoreError};
 
 /// Check credentials, permissions and the database; each line says what to do.
@@ -104,7 +106,7 @@ async fn examine(
     lines: &mut Lines,
 ) -> Result<(), Failure> {
     let aws = daemon::connect(config, organization_config).await?;
-    let limits = Limits::new(&config.limits);
+    let limits = Limits::new(Arc::new(Allowance::new(&config.limits)));
     let deadline = Instant::now() + config.limits.visit_deadline.0;
     let sessions = match Sessions::begin(&aws, &limits, organization_config, deadline).await {
         Ok(sessions) => sessions,
@@ -117,7 +119,7 @@ async fn examine(
     if let Some(arn) = &organization_config.reader_role_arn {
         lines.good(&format!("the reader role {arn} can be assumed"));
     }
-    let discovered = match organization(&aws, &limits, &sessions, deadline).await {
+    let discovered = match organization(&aws, &sessions, deadline).await {
         Ok(discovered) => discovered,
         Err(error) => {
             lines.bad(&error.to_string());
@@ -128,23 +130,20 @@ async fn examine(
     let account = match (wanted, discovered.management) {
         (Some(id), _) => Some(id),
         (None, None) => Some(sessions.reader_account()),
-        (None, Some(management)) => {
-            match first_account(&aws, &limits, &sessions, organization_config, deadline).await {
-                Ok(found) => {
-                    lines.good("the accounts can be listed");
-                    found
-                }
-                Err(error) => {
-                    let advice =
-                        advise(&error, "listing the accounts", Some(sessions.reader_account()), Some(management));
-                    lines.bad(&advice.to_string());
-                    None
-                }
+        (None, Some(management)) => match first_account(&aws, &sessions, organization_config, deadline).await {
+            Ok(found) => {
+                lines.good("the accounts can be listed");
+                found
             }
-        }
+            Err(error) => {
+                let advice = advise(&error, "listing the accounts", Some(sessions.reader_account()), Some(management));
+                lines.bad(&advice.to_string());
+                None
+            }
+        },
     };
     if let Some(account) = account {
-        enter(&aws, &limits, &sessions, organization_config, account, deadline, lines).await;
+        enter(&aws, &sessions, organization_config, account, deadline, lines).await;
     }
     Ok(())
 }
@@ -169,7 +168,6 @@ fn describe(discovered: &Discovered, lines: &mut Lines) {
 /// The first account that a scan would enter through the member role.
 async fn first_account(
     aws: &Aws,
-    limits: &Limits,
     sessions: &Sessions<'_>,
     organization: &Organization,
     deadline: Instant,
@@ -182,7 +180,7 @@ async fn first_account(
     let mut next_token: Option<String> = None;
     loop {
         let list = || aws.list_accounts(&reader, next_token.clone());
-        let page = limits.call(Operation::ListAccounts, deadline, list).await?;
+        let page = sessions.reading(deadline).call(Operation::ListAccounts, list).await?;
         if let Some(account) = page.items.iter().find(|account| would_enter(account)) {
             return Ok(Some(account.id));
         }
@@ -195,7 +193,6 @@ async fn first_account(
 
 async fn enter(
     aws: &Aws,
-    limits: &Limits,
     sessions: &Sessions<'_>,
     organization: &Organization,
     account: AccountId,
@@ -203,8 +200,8 @@ async fn enter(
     lines: &mut Lines,
 ) {
     let role = organization.member_role_arn(sessions.partition().as_str(), account.as_str());
-    let session = match sessions.member(account, deadline).await {
-        Ok(session) => session,
+    let entered = match sessions.enter(account, deadline).await {
+        Ok(entered) => entered,
         Err(error) => {
             lines.bad(&format!(
                 "account {account} cannot be entered as {role}: {error}; is the role there, does its trust policy name \
@@ -217,8 +214,8 @@ async fn enter(
     let own = account == sessions.caller().account || account == sessions.reader_account();
     let how = if own { "with your own credentials".to_owned() } else { format!("as {role}") };
     lines.good(&format!("account {account} can be entered {how}"));
-    let list = |token| aws.list_regions(&session, token);
-    match limits.all_pages(Operation::ListRegions, deadline, list).await {
+    let list = |session, token| async move { aws.list_regions(&session, token).await };
+    match entered.all_pages(Operation::ListRegions, list).await {
         Ok(regions) => {
             let regions = i64::try_from(regions.len()).unwrap_or(i64::MAX);
             lines.good(&format!("it names {}", counted(regions, "region")));
@@ -228,8 +225,9 @@ async fn enter(
         )),
     }
     let Some(region) = fallback_regions(organization, &sessions.partition()).into_iter().next() else { return };
-    let list = |token| aws.list_analyzers(&session, &region, token);
-    match limits.all_pages(Operation::ListAnalyzers, deadline, list).await {
+    let region = &region;
+    let list = |session, token| async move { aws.list_analyzers(&session, region, token).await };
+    match entered.all_pages_in(region, Operation::ListAnalyzers, list).await {
         Ok(analyzers) => {
             let analyzers = i64::try_from(analyzers.len()).unwrap_or(i64::MAX);
             lines.good(&format!("it lists {} in {region}", counted(analyzers, "analyzer")));

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::style::Style;
 use super::{Context, Failure, chosen, load_quietly, say, summary};
 use crate::model::ScanState;
-use crate::scan::{Engine, Outcome, Progress, Request, Selection};
+use crate::scan::{Allowance, Engine, Outcome, Progress, Request, Selection};
 use crate::store::{ScanReport, StoreError};
 use crate::{daemon, lifecycle};
 
@@ -67,16 +67,18 @@ impl Scan {
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone())?;
         let store = daemon::open_store(&loaded.config).await?;
+        let allowance = Arc::new(Allowance::new(&loaded.config.limits));
         let mut scans = Vec::new();
         for organization in organizations {
             if stop.is_cancelled() {
                 break;
             }
-            let engine = daemon::engine(&loaded.config, organization, Arc::clone(&store)).await?;
+            let engine =
+                daemon::engine(&loaded.config, organization, Arc::clone(&allowance), Arc::clone(&store)).await?;
             let outcome = watched(&engine, &selection, &stop).await?;
             let report = store.report(outcome.scan_id).await?;
             if self.format == Format::Table {
-                say(summary::render(&report, &outcome.calls, Style::of_stdout()).trim_end())?;
+                say(summary::render(&report, &outcome.cost, Style::of_stdout()).trim_end())?;
             }
             scans.push((report, outcome));
         }
@@ -85,7 +87,7 @@ impl Scan {
             let scans: Vec<_> = scans
                 .iter()
                 .map(|(report, outcome)| {
-                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "calls": outcome.calls})
+                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "calls": outcome.cost.calls, "stages": outcome.cost.stages, "bound_by": outcome.cost.bound_by})
                 })
                 .collect();
             say(&serde_json::to_string_pretty(&json!({"scans": scans}))?)?;

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::style::{Style, clean, counted, grouped, percent};
-use crate::model::{CallCount, ScanState, Scope};
+use crate::model::{CallCount, ScanCost, ScanState, Scope, StageSeconds};
 use crate::store::{RegionCounts, ScanReport, ScanTotals, Unreadable};
 
 /// Regions and causes that are shown; the rest is counted.
 const SHOWN: usize = 8;
 
 /// Renders a scan's report.
-pub fn render(report: &ScanReport, calls: &[CallCount], style: Style) -> String {
+pub fn render(report: &ScanReport, cost: &ScanCost, style: Style) -> String {
     let mut text = String::new();
     headline(&report.scan, style, &mut text);
     if report.scan.account_regions.unwrap_or(0) > 0 {
@@ -20,18 +20,31 @@ pub fn render(report: &ScanReport, calls: &[CallCount], style: Style) -> String 
         worst_regions(&report.regions, style, &mut text);
         unreadable(&report.unreadable, style, &mut text);
     }
-    let made: u64 = calls.iter().map(|count| count.calls).sum();
-    let retries: u64 = calls.iter().map(|count| count.retries).sum();
-    let throttled: u64 = calls.iter().map(|count| count.throttled).sum();
+    let sum = |of: fn(&CallCount) -> u64| cost.calls.iter().map(of).sum::<u64>();
+    let (made, retries, throttled) =
+        (sum(|count| count.calls), sum(|count| count.retries), sum(|count| count.throttled));
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let line = format!(
-        "{} to AWS, {}, {} throttled",
+        "{} to AWS, {}, {} throttled, {:.1} MB",
         counted(whole(made), "call"),
         if retries == 1 { "1 retry".to_owned() } else { format!("{} retries", grouped(whole(retries))) },
-        grouped(whole(throttled))
+        grouped(whole(throttled)),
+        megabytes(sum(|count| count.bytes))
     );
     let _ = writeln!(text, "\n  {}", style.faint(&line));
+    let StageSeconds { discover, assume, audit, evaluate, store } = cost.stages;
+    let line = format!(
+        "discover {discover:.1} s, assume {assume:.1} s, audit {audit:.1} s, evaluate {evaluate:.1} s, store {store:.1} s, side by side; \
+         bound by {}",
+        cost.bound_by
+    );
+    let _ = writeln!(text, "  {}", style.faint(&line));
     text
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
 
 fn headline(scan: &ScanTotals, style: Style, text: &mut String) {

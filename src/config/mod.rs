@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use http::Http;
-pub use limits::Limits;
+pub use limits::{Limits, Rate};
 pub use load::{Loaded, Sources, environment, load};
 pub use log::{Log, LogFormat};
 pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector};

@@ -48,13 +48,19 @@ fn table(root: &Value, section: &Value, defaults: Option<&Value>, prefix: &str, 
         let resolved = not_null(root, member);
         let meaning = if member["description"].is_string() { description(member) } else { description(resolved) };
         let default = defaults.map_or(&member["default"], |defaults| &defaults[key]);
+        let rows =
+            default.as_object().filter(|entries| resolved["additionalProperties"].is_object() && !entries.is_empty());
         let default = match default {
+            _ if rows.is_some() => "below".to_owned(),
             Value::Null => "–".to_owned(),
             Value::String(empty) if empty.is_empty() => "–".to_owned(),
             value => format!("`{value}`"),
         };
         let takes = expectation(root, resolved);
         let _ = writeln!(text, "| `{prefix}{key}` | {takes} | {default} | {} |", meaning.replace('|', "\\|"));
+        for (name, entry) in rows.into_iter().flatten() {
+            let _ = writeln!(text, "| `{prefix}{key}.\"{name}\"` | a table | `{entry}` | |");
+        }
         if resolved["properties"].is_object() {
             table(root, resolved, None, &format!("{prefix}{key}."), text);
         } else if resolved["items"]["properties"].is_object() {

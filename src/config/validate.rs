@@ -7,8 +7,10 @@ use std::time::Duration;
 use chrono::DateTime;
 use chrono_tz::Tz;
 
+use super::limits::default_rates;
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
+use super::schema::unknown_key;
 use super::{Config, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
 use crate::model::{AccountId, CronLine};
 
@@ -83,6 +85,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     for (key, value) in [
         ("connect_timeout", limits.connect_timeout),
         ("attempt_timeout", limits.attempt_timeout),
+        ("call_deadline", limits.call_deadline),
         ("visit_deadline", limits.visit_deadline),
         ("scan_deadline", limits.scan_deadline),
     ] {
@@ -90,6 +93,10 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
             let problem = format!("expected more than nothing, and at most {}", TimeSpan(LONGEST));
             check.fault(&["limits", key], Some(quoted(value)), problem);
         }
+    }
+    let known = default_rates();
+    for operation in limits.rates.keys().filter(|operation| !known.contains_key(*operation)) {
+        check.fault(&["limits", "rates", operation], None, unknown_key(operation, known.keys().map(String::as_str)));
     }
     check.faults
 }

@@ -14,4 +14,6 @@ pub use closed_set::UnknownWord;
 pub use coverage::{ByRequirement, Cause, Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
 pub use cron::CronLine;
 pub use region::{Partition, Region};
-pub use scan::{CallCount, RegionCoverage, ScanEnd, ScanId, ScanState, Scope, Trigger, Visit, VisitOutcome};
+pub use scan::{
+    CallCount, RegionCoverage, ScanCost, ScanEnd, ScanId, ScanState, Scope, StageSeconds, Trigger, Visit, VisitOutcome,
+};

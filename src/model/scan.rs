@@ -130,4 +130,34 @@ pub struct CallCount {
     pub errors: u64,
     /// How long they took together; they overlap, so that this is more than the scan took.
     pub seconds: f64,
+    /// Sent and received: heads and bodies, without TLS.
+    pub bytes: u64,
+    /// For how long at least one call waited for the operation's rate.
+    pub rate_wait_seconds: f64,
+}
+
+/// For how long at least one account was in each stage. The stages overlap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct StageSeconds {
+    /// Accounts are listed.
+    pub discover: f64,
+    /// Roles are assumed.
+    pub assume: f64,
+    /// Regions are read.
+    pub audit: f64,
+    /// Verdicts are reached.
+    pub evaluate: f64,
+    /// Visits are stored.
+    pub store: f64,
+}
+
+/// What a scan cost.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ScanCost {
+    /// By operation.
+    pub calls: Vec<CallCount>,
+    /// By stage.
+    pub stages: StageSeconds,
+    /// The critical path, for a person: what was waited for during the greater part of the scan.
+    pub bound_by: String,
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span};
 
-use super::{Limits, Sessions};
-use crate::aws::{Aws, AwsError, Operation, OptStatus, Session};
+use super::costs::Costs;
+use super::sessions::{Entered, Sessions};
+use crate::aws::{Aws, AwsError, Operation, OptStatus};
 use crate::clock::Clock;
 use crate::config::{Organization, RegionSelection};
 use crate::model::{Account, AccountState, Failure, Partition, Region, RegionFact};
@@ -52,7 +54,7 @@ pub enum Seen {
 /// Audits accounts of one scan.
 pub struct Auditor<'a> {
     pub aws: &'a Aws,
-    pub limits: &'a Limits,
+    pub costs: &'a Costs,
     pub sessions: &'a Sessions<'a>,
     pub organization: &'a Organization,
     pub store: &'a dyn Store,
@@ -87,12 +89,17 @@ impl Auditor<'_> {
 
     async fn enter(&self, account: &Account, is_owner: bool) -> Result<Facts, StoreError> {
         let deadline = Instant::now() + self.visit_deadline;
-        let session = match self.sessions.member(account.id, deadline).await {
-            Ok(session) => session,
+        let entering = {
+            let _assuming = self.costs.assumes.enter();
+            self.sessions.enter(account.id, deadline).await
+        };
+        let entered = match entering {
+            Ok(entered) => entered,
             Err(error) => return Ok(Facts::Unreachable(error.into_failure())),
         };
-        let list = |token| self.aws.list_regions(&session, token);
-        let listing = self.limits.all_pages(Operation::ListRegions, deadline, list).await;
+        let _auditing = self.costs.audits.enter();
+        let list = |session, token| async move { self.aws.list_regions(&session, token).await };
+        let listing = entered.all_pages(Operation::ListRegions, list).await;
         let mut regions: Vec<(Region, OptStatus)> = match listing {
             Ok(listing) if !listing.is_empty() => {
                 let named = listing.into_iter().map(|listing| (listing.region, listing.opt_status));
@@ -129,30 +136,25 @@ impl Auditor<'_> {
             regions.rotate_left(start);
         }
         let audits = regions.into_iter().map(|(region, opt_status)| {
-            let session = &session;
+            let entered = &entered;
             async move {
                 let left_out = self.organization.excludes_region(account, &region) && !is_owner;
                 let seen = match opt_status {
                     OptStatus::Disabled => Seen::Fact(RegionFact::NotOptedIn),
                     _ if !region.has_access_analyzer() => Seen::Fact(RegionFact::NotSupported),
                     _ if left_out => Seen::LeftOut,
-                    opt_status => Seen::Fact(self.audit_region(session, &region, opt_status, deadline).await),
+                    opt_status => Seen::Fact(self.audit_region(entered, &region, opt_status).await),
                 };
                 (region, seen)
             }
         });
-        Ok(Facts::Entered(join_all(audits).await))
+        // Each is polled only when it has something to do, and there are up to 34 of them.
+        Ok(Facts::Entered(audits.collect::<FuturesUnordered<_>>().collect().await))
     }
 
-    async fn audit_region(
-        &self,
-        session: &Session,
-        region: &Region,
-        opt_status: OptStatus,
-        deadline: Instant,
-    ) -> RegionFact {
-        let list = |token| self.aws.list_analyzers(session, region, token);
-        match self.limits.all_pages(Operation::ListAnalyzers, deadline, list).await {
+    async fn audit_region(&self, entered: &Entered<'_>, region: &Region, opt_status: OptStatus) -> RegionFact {
+        let list = |session, token| async move { self.aws.list_analyzers(&session, region, token).await };
+        match entered.all_pages_in(region, Operation::ListAnalyzers, list).await {
             Ok(analyzers) => RegionFact::Listed(analyzers),
             Err(error) => failed_region(error, opt_status),
         }

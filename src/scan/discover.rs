@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::limits::{MOST_PAGES, endless};
-use super::{Limits, Selection, Sessions};
+use super::{Selection, Sessions};
 use crate::aws::{Aws, AwsError, Operation, Session};
 use crate::config::Organization;
 use crate::model::{Account, AccountId, AccountState, ErrorKind, Scope};
@@ -66,17 +66,13 @@ pub fn advise(error: &AwsError, what: &str, reader: Option<AccountId>, managemen
 ///
 /// # Errors
 /// Where AWS does not say which organization this is.
-pub async fn organization(
-    aws: &Aws,
-    limits: &Limits,
-    sessions: &Sessions<'_>,
-    deadline: Instant,
-) -> Result<Discovered, DiscoverError> {
+pub async fn organization(aws: &Aws, sessions: &Sessions<'_>, deadline: Instant) -> Result<Discovered, DiscoverError> {
     let reader_account = sessions.reader_account();
     let failed = |error: AwsError| advise(&error, "reading the organization", Some(reader_account), None);
     let reader = sessions.reader(deadline).await.map_err(failed)?;
+    let calls = sessions.reading(deadline);
     let describe = || aws.describe_organization(&reader);
-    let described = limits.call(Operation::DescribeOrganization, deadline, describe).await.map_err(failed)?;
+    let described = calls.call(Operation::DescribeOrganization, describe).await.map_err(failed)?;
     let Some(described) = described else {
         warn!(account.id = %reader_account, "the account belongs to no organization: it alone is audited");
         return Ok(Discovered {
@@ -87,7 +83,7 @@ pub async fn organization(
         });
     };
     let list = |token| aws.list_delegated_administrators(&reader, token);
-    let delegated = limits.all_pages(Operation::ListDelegatedAdministrators, deadline, list).await;
+    let delegated = calls.all_pages(Operation::ListDelegatedAdministrators, list).await;
     let owners_known = delegated.is_ok();
     let delegated = delegated.unwrap_or_else(|error| {
         warn!(error.kind = %error.kind, %error, "the delegated administrators cannot be listed: the organization's analyzers may be out of sight");
@@ -101,7 +97,6 @@ pub async fn organization(
 /// Lists accounts into a channel: the owners of analyzers first, because the verdict on the others needs them.
 pub struct Lister<'a> {
     pub aws: &'a Aws,
-    pub limits: &'a Limits,
     pub sessions: &'a Sessions<'a>,
     pub organization: &'a Organization,
     pub discovered: &'a Discovered,
@@ -128,12 +123,13 @@ impl Lister<'_> {
         };
         let reader_account = self.sessions.reader_account();
         let failed = |error: AwsError| advise(&error, "listing the accounts", Some(reader_account), Some(management));
+        let calls = self.sessions.reading(self.deadline);
         let mut sent = HashSet::new();
         let mut ou_paths = None;
         for owner in &self.discovered.owners {
             let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
             let describe = || self.aws.describe_account(&reader, *owner);
-            match self.limits.call(Operation::DescribeAccount, self.deadline, describe).await {
+            match calls.call(Operation::DescribeAccount, describe).await {
                 // It will come with the list.
                 Err(error) => warn!(account.id = %owner, error.kind = %error.kind, %error, "cannot be described"),
                 Ok(account) => {
@@ -155,8 +151,7 @@ impl Lister<'_> {
                 };
                 let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
                 let describe = || self.aws.describe_account(&reader, *id);
-                let account =
-                    self.limits.call(Operation::DescribeAccount, self.deadline, describe).await.map_err(failed)?;
+                let account = calls.call(Operation::DescribeAccount, describe).await.map_err(failed)?;
                 let account = self.complete(account, &reader, &mut ou_paths).await;
                 if accounts.send(account).await.is_err() {
                     return Ok(());
@@ -169,7 +164,7 @@ impl Lister<'_> {
         for _ in 0..MOST_PAGES {
             let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
             let list = || self.aws.list_accounts(&reader, next_token.clone());
-            let page = self.limits.call(Operation::ListAccounts, self.deadline, list).await.map_err(failed)?;
+            let page = calls.call(Operation::ListAccounts, list).await.map_err(failed)?;
             listed += page.items.len();
             for account in page.items {
                 let is_new = sent.insert(account.id);
@@ -231,7 +226,7 @@ impl Lister<'_> {
         }
         if self.organization.selects_by_tag() {
             let list = |token| self.aws.list_tags(reader, account.id, token);
-            match self.limits.all_pages(Operation::ListTagsForResource, self.deadline, list).await {
+            match self.sessions.reading(self.deadline).all_pages(Operation::ListTagsForResource, list).await {
                 Ok(tags) => account.tags = Some(tags.into_iter().collect()),
                 // An account that cannot be shown to be left out is audited.
                 Err(error) => {
@@ -244,18 +239,18 @@ impl Lister<'_> {
 
     /// Walks the tree of OUs, for the path of every account.
     async fn walk(&self, reader: &Session) -> Result<BTreeMap<AccountId, String>, AwsError> {
-        let (aws, limits, deadline) = (self.aws, self.limits, self.deadline);
-        let roots = limits.all_pages(Operation::ListRoots, deadline, |token| aws.list_roots(reader, token)).await?;
+        let (aws, calls) = (self.aws, self.sessions.reading(self.deadline));
+        let roots = calls.all_pages(Operation::ListRoots, |token| aws.list_roots(reader, token)).await?;
         let id = &self.discovered.organization_id;
         let mut to_visit: Vec<(String, String)> =
             roots.into_iter().map(|root| (format!("{id}/{}", root.id), root.id)).collect();
         let mut paths = BTreeMap::new();
         while let Some((path, parent)) = to_visit.pop() {
             let list = |token| aws.list_accounts_of(reader, &parent, token);
-            let accounts = limits.all_pages(Operation::ListAccountsForParent, deadline, list).await?;
+            let accounts = calls.all_pages(Operation::ListAccountsForParent, list).await?;
             paths.extend(accounts.into_iter().map(|account| (account, path.clone())));
             let list = |token| aws.list_ous(reader, &parent, token);
-            let ous = limits.all_pages(Operation::ListOrganizationalUnitsForParent, deadline, list).await?;
+            let ous = calls.all_pages(Operation::ListOrganizationalUnitsForParent, list).await?;
             to_visit.extend(ous.into_iter().map(|ou| (format!("{path}/{}", ou.id), ou.id)));
         }
         Ok(paths)

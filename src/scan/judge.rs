@@ -103,10 +103,27 @@ fn judge_regions(
     }
     visit.analyzers = seen_analyzers.into_values().collect();
     // An account that was read in part keeps the message of what was not: it says which kind of policy denied.
-    visit.failure = failures.into_values().max_by_key(|(count, _)| *count).map(|(_, failure)| failure);
+    let failed: usize = failures.values().map(|(count, _)| count).sum();
+    let most = failures.into_values().max_by_key(|(count, _)| *count);
+    visit.failure = most.map(|(count, failure)| explained(failure, count, read + failed));
     if read == 0 && visit.failure.is_some() {
         visit.outcome = VisitOutcome::Unreachable;
     }
+}
+
+/// Credentials that are refused somewhere are another matter than credentials that are refused everywhere.
+fn explained(mut failure: Failure, regions: usize, asked: usize) -> Failure {
+    if failure.kind == ErrorKind::Credentials {
+        failure.message += &if regions == asked {
+            " (in every region that was asked: the credentials themselves are refused)".to_owned()
+        } else {
+            format!(
+                " (in {regions} of the {asked} regions that were asked: the account may not have opted in to them, or the session is \
+                 of STS's global endpoint, whose sessions opt-in regions refuse)"
+            )
+        };
+    }
+    failure
 }
 
 fn is_not_applicable(fact: &RegionFact) -> bool {

@@ -5,6 +5,7 @@
 //! cannot be listed or believed", "no account could be entered" and "the store is gone" end a scan early.
 
 mod account;
+mod costs;
 mod discover;
 mod judge;
 mod limits;
@@ -13,6 +14,7 @@ mod progress;
 mod selection;
 mod sessions;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -21,17 +23,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Operation};
 use crate::clock::Clock;
-use crate::config::{self, Organization};
-use crate::model::{CallCount, ScanEnd, ScanId, ScanState, Trigger};
+use crate::config::{Limits as Settings, Organization};
+use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger};
 use crate::store::{NewScan, Store, StoreError};
 
 use pipeline::Begun;
 
 pub use account::fallback_regions;
 pub use discover::{DiscoverError, Discovered, advise, organization};
-pub use limits::Limits;
+pub use limits::{Allowance, Limits};
 pub use progress::{Progress, Snapshot};
 pub use selection::Selection;
 pub use sessions::Sessions;
@@ -46,7 +48,9 @@ pub struct Engine {
     /// The names of the other configured organizations.
     pub others: Vec<String>,
     /// How much at once, and how long.
-    pub limits: config::Limits,
+    pub limits: Settings,
+    /// What all scans of this process share.
+    pub allowance: Arc<Allowance>,
     /// Where results go.
     pub store: Arc<dyn Store>,
     /// What time it is.
@@ -82,8 +86,8 @@ pub struct Outcome {
     pub state: ScanState,
     /// Why it is not completed.
     pub error: Option<String>,
-    /// What was called.
-    pub calls: Vec<CallCount>,
+    /// What it cost.
+    pub cost: ScanCost,
 }
 
 impl Engine {
@@ -111,18 +115,23 @@ impl Engine {
             })
             .await?;
         info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "scan begins");
-        let limits = Arc::new(Limits::new(&self.limits));
+        let bytes_before: HashMap<Operation, u64> =
+            Operation::ALL.iter().map(|operation| (*operation, self.aws.bytes(*operation))).collect();
+        let limits = Limits::new(Arc::clone(&self.allowance));
         let span = info_span!("scan", scan.id = scan_id);
         let end = self.run(scan_id, &limits, &request.selection, progress, stop).instrument(span).await?;
-        let calls = limits.counts();
-        self.store.finish_scan(scan_id, &end, &calls, self.clock.now()).await?;
-        Ok(Outcome { scan_id, state: end.state, error: end.error, calls })
+        // One scan of an organization runs at a time, so what was added meanwhile is its own.
+        let moved = |operation| self.aws.bytes(operation) - bytes_before.get(&operation).copied().unwrap_or(0);
+        let cost = limits.costs().sum(moved);
+        log_cost(scan_id, &cost);
+        self.store.finish_scan(scan_id, &end, &cost, self.clock.now()).await?;
+        Ok(Outcome { scan_id, state: end.state, error: end.error, cost })
     }
 
     async fn run(
         &self,
         scan_id: ScanId,
-        limits: &Arc<Limits>,
+        limits: &Limits,
         selection: &Selection,
         progress: Arc<Progress>,
         stop: CancellationToken,
@@ -132,9 +141,10 @@ impl Engine {
         // The organization itself gets as long as one visit.
         let deadline = Instant::now() + self.limits.visit_deadline.0;
         let begin = async {
+            let _discovering = limits.costs().discovers.enter();
             let sessions = Sessions::begin(&self.aws, limits, &self.organization, deadline).await;
             let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
-            let discovered = organization(&self.aws, limits, &sessions, deadline).await?;
+            let discovered = organization(&self.aws, &sessions, deadline).await?;
             Ok::<_, DiscoverError>((sessions, discovered))
         };
         let begun = tokio::select! {
@@ -153,9 +163,31 @@ impl Engine {
                 self.organization.name
             )));
         }
-        let begun = Begun { scan_id, limits, selection, sessions: &sessions, discovered: &discovered };
+        let costs = limits.costs();
+        let begun = Begun { scan_id, costs, selection, sessions: &sessions, discovered: &discovered };
         pipeline::run(self, &begun, &progress, &stop).await
     }
+}
+
+/// What a scan cost, as `scan_calls` and `scan_summary` will say too.
+fn log_cost(scan_id: ScanId, cost: &ScanCost) {
+    let sum = |of: fn(&CallCount) -> u64| cost.calls.iter().map(of).sum::<u64>();
+    let StageSeconds { discover, assume, audit, evaluate, store } = cost.stages;
+    info!(
+        scan.id = scan_id,
+        calls = sum(|count| count.calls),
+        retries = sum(|count| count.retries),
+        throttled = sum(|count| count.throttled),
+        errors = sum(|count| count.errors),
+        bytes = sum(|count| count.bytes),
+        discover_seconds = discover,
+        assume_seconds = assume,
+        audit_seconds = audit,
+        evaluate_seconds = evaluate,
+        store_seconds = store,
+        bound_by = cost.bound_by,
+        "what the scan cost"
+    );
 }
 
 /// A hash of everything in the configuration that can change a verdict.

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::account::{Audit, Auditor, Facts, Seen, fallback_regions};
+use super::costs::{Busy, Costs};
 use super::discover::{DiscoverError, Discovered, Lister};
-use super::{Engine, Limits, Progress, Selection, Sessions, judge};
+use super::{Engine, Progress, Selection, Sessions, judge};
 use crate::evaluate::OrganizationView;
 use crate::model::{Account, AccountId, Failure, Region, ScanEnd, ScanId, ScanState, Scope, Visit, VisitOutcome};
 use crate::store::StoreError;
@@ -29,12 +30,17 @@ enum Stop {
 /// Audits that wait for the store before no more accounts are entered: the store holds the scan back, not the memory.
 const READY_AHEAD: usize = 256;
 
+/// Audits that wait for the owners of the organization's analyzers before no more accounts are entered. An owner that hangs
+/// holds the scan back for as long as its visit may take, and does not fill the memory meanwhile.
+const WAITING_FOR_OWNERS: usize = 2048;
+
 /// Visits that are stored together: what is ready when the store is, and no more.
 const BATCH: usize = 100;
 
 /// Judges audits and stores them, batch after batch.
 struct Recorder<'a> {
     engine: &'a Engine,
+    costs: &'a Costs,
     scan_id: ScanId,
     sessions: &'a Sessions<'a>,
     /// Set once every owner of the organization's analyzers was read, or could not be.
@@ -60,8 +66,10 @@ impl Recorder<'_> {
                 Facts::Unreachable(_) | Facts::NotTried | Facts::NotReached => self.rows_of(audit.account.id).await?,
             };
             entered.push(matches!(audit.facts, Facts::Entered(_)));
+            let _evaluating = self.costs.evaluates.enter();
             visits.push(judge::visit(audit, &self.engine.organization, view, &known));
         }
+        let _storing = self.costs.stores.enter();
         self.engine.store.record_visits(self.scan_id, &visits, &self.engine.worker).await?;
         let recorded = visits.into_iter().zip(entered).map(|(visit, entered)| Recorded {
             account: visit.account.id,
@@ -110,7 +118,7 @@ struct Flow<'a> {
 /// A scan that has begun: what its stages share.
 pub struct Begun<'a> {
     pub scan_id: ScanId,
-    pub limits: &'a Limits,
+    pub costs: &'a Costs,
     pub selection: &'a Selection,
     pub sessions: &'a Sessions<'a>,
     pub discovered: &'a Discovered,
@@ -123,12 +131,12 @@ pub async fn run(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<ScanEnd, StoreError> {
-    let Begun { scan_id, limits, selection, sessions, discovered } = *begun;
+    let Begun { scan_id, costs, selection, sessions, discovered } = *begun;
     let known = engine.store.known_accounts(scan_id).await?;
     let deadline = Instant::now() + engine.limits.scan_deadline.0;
     let auditor = Auditor {
         aws: &engine.aws,
-        limits,
+        costs,
         sessions,
         organization: &engine.organization,
         store: engine.store.as_ref(),
@@ -136,20 +144,14 @@ pub async fn run(
         scan: scan_id,
         visit_deadline: engine.limits.visit_deadline.0,
     };
-    let lister = Lister {
-        aws: &engine.aws,
-        limits,
-        sessions,
-        organization: &engine.organization,
-        discovered,
-        selection,
-        deadline,
-    };
-    let recorder = Recorder { engine, scan_id, sessions, view: OnceLock::new() };
+    let lister =
+        Lister { aws: &engine.aws, sessions, organization: &engine.organization, discovered, selection, deadline };
+    let recorder = Recorder { engine, costs, scan_id, sessions, view: OnceLock::new() };
     let mut flow = Flow::new(engine, begun, progress);
 
     let (sender, mut accounts) = mpsc::channel(LISTED_AHEAD);
     let listing = async {
+        let _discovering = costs.discovers.enter();
         let result = lister.run(&sender).await;
         drop(sender);
         result
@@ -173,9 +175,20 @@ pub async fn run(
         if list_result.is_some() && !channel_open && audits.is_empty() && recordings.is_empty() && nothing_waits {
             break None;
         }
-        let may_enter = channel_open
-            && audits.len() < engine.limits.accounts_in_flight as usize
-            && (!owners_in || flow.waiting.len() < READY_AHEAD);
+        let holds = if !channel_open {
+            None
+        } else if audits.len() >= engine.limits.accounts_in_flight as usize {
+            Some(&costs.waits_for_visits)
+        } else if owners_in && flow.waiting.len() >= READY_AHEAD {
+            Some(&costs.waits_for_store)
+        } else if flow.waiting.len() >= WAITING_FOR_OWNERS {
+            Some(&costs.waits_for_owners)
+        } else {
+            None
+        };
+        let may_enter = channel_open && holds.is_none();
+        // Nobody is held up as long as nobody waits to be entered.
+        let _held = holds.filter(|_| !accounts.is_empty()).map(Busy::enter);
         tokio::select! {
             biased;
             () = stop.cancelled() => break Some(Stop::Interrupted),

@@ -6,9 +6,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Limits;
-use crate::aws::{AssumeRole, Aws, AwsError, CallerIdentity, Operation, Session, policy};
+use super::limits::Calls;
+use crate::aws::{AssumeRole, Aws, AwsError, CallerIdentity, Operation, Page, Remedy, Session, policy};
 use crate::config::Organization;
-use crate::model::{AccountId, Partition};
+use crate::model::{AccountId, Partition, Region};
 
 /// A session with less time left than this is replaced before it is used.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
@@ -35,12 +36,14 @@ impl<'a> Sessions<'a> {
         deadline: Instant,
     ) -> Result<Self, AwsError> {
         let identity = || aws.caller_identity(&Session::Caller);
-        let caller = limits.call(Operation::GetCallerIdentity, deadline, identity).await?;
+        // Who is charged for this call is what it asks.
+        let caller = limits.in_visit(deadline).call(Operation::GetCallerIdentity, identity).await?;
         let mut sessions = Self { aws, limits, organization, caller, reader: None };
         if let Some(arn) = &organization.reader_role_arn {
             let session = sessions.assume_reader(arn, deadline).await?;
-            let account = limits.call(Operation::GetCallerIdentity, deadline, || aws.caller_identity(&session));
-            sessions.reader = Some((account.await?.account, Mutex::new(session)));
+            let identity = || aws.caller_identity(&session);
+            let account = limits.in_visit(deadline).call(Operation::GetCallerIdentity, identity).await?.account;
+            sessions.reader = Some((account, Mutex::new(session)));
         }
         Ok(sessions)
     }
@@ -60,6 +63,11 @@ impl<'a> Sessions<'a> {
         self.reader.as_ref().map_or(self.caller.account, |(account, _)| *account)
     }
 
+    /// Calls that read the organization: the account that they are made from is charged for them.
+    pub fn reading(&self, deadline: Instant) -> Calls<'a> {
+        self.limits.from_caller(self.reader_account(), deadline)
+    }
+
     /// The session that the organization is read with.
     ///
     /// # Errors
@@ -75,29 +83,41 @@ impl<'a> Sessions<'a> {
         Ok(session.clone())
     }
 
-    /// A session in an account: the caller's or the reader's own where it is theirs, else the member role's.
+    /// Enters an account, for one visit.
     ///
     /// # Errors
     /// Where the role cannot be assumed.
-    pub async fn member(&self, account: AccountId, deadline: Instant) -> Result<Session, AwsError> {
+    pub async fn enter(&self, account: AccountId, deadline: Instant) -> Result<Entered<'_>, AwsError> {
+        let session = self.member(account, deadline).await?;
+        let calls = self.limits.in_visit(deadline);
+        Ok(Entered { sessions: self, account, deadline, calls, session: Mutex::new((0, session)) })
+    }
+
+    /// A session in an account: the caller's or the reader's own where it is theirs, else the member role's.
+    async fn member(&self, account: AccountId, deadline: Instant) -> Result<Session, AwsError> {
         if account == self.caller.account {
             return Ok(Session::Caller);
         }
         if account == self.reader_account() {
             return self.reader(deadline).await;
         }
-        let from = if self.organization.chain_roles { self.reader(deadline).await? } else { Session::Caller };
+        let (from, charged) = if self.organization.chain_roles {
+            (self.reader(deadline).await?, self.reader_account())
+        } else {
+            (Session::Caller, self.caller.account)
+        };
         let role_arn = self.organization.member_role_arn(self.partition().as_str(), account.as_str());
         let session_policy = self.organization.session_policy.then(policy::session_policy);
         let external_id = self.organization.external_id.clone();
         let request = AssumeRole { external_id, session_policy, ..self.request(role_arn) };
-        self.limits.call(Operation::AssumeRole, deadline, || self.aws.assume_role(&from, &request)).await
+        let calls = self.limits.from_caller(charged, deadline);
+        calls.call(Operation::AssumeRole, || self.aws.assume_role(&from, &request)).await
     }
 
     async fn assume_reader(&self, arn: &str, deadline: Instant) -> Result<Session, AwsError> {
         let request = self.request(arn.to_owned());
         let assume = || self.aws.assume_role(&Session::Caller, &request);
-        self.limits.call(Operation::AssumeRole, deadline, assume).await
+        self.limits.from_caller(self.caller.account, deadline).call(Operation::AssumeRole, assume).await
     }
 
     fn request(&self, role_arn: String) -> AssumeRole {
@@ -109,6 +129,82 @@ impl<'a> Sessions<'a> {
             duration: self.organization.session_duration.0,
             session_policy: None,
         }
+    }
+}
+
+/// An account that was entered, for as long as its visit lasts: one session, renewed where AWS says that it has ended. It is
+/// held in memory only, and wiped when it is dropped.
+pub struct Entered<'a> {
+    sessions: &'a Sessions<'a>,
+    account: AccountId,
+    deadline: Instant,
+    calls: Calls<'a>,
+    /// How often it was renewed, and the session.
+    session: Mutex<(u32, Session)>,
+}
+
+impl Entered<'_> {
+    /// Reads a listing of the account itself to its end.
+    ///
+    /// # Errors
+    /// As [`Calls::all_pages`], or where the session has ended and another cannot be had.
+    pub async fn all_pages<T, F, Fut>(&self, operation: Operation, page: F) -> Result<Vec<T>, AwsError>
+    where
+        F: Fn(Session, Option<String>) -> Fut,
+        Fut: Future<Output = Result<Page<T>, AwsError>>,
+    {
+        self.read(&self.calls, operation, page).await
+    }
+
+    /// Reads a listing of one of the account's regions to its end.
+    ///
+    /// # Errors
+    /// As [`Entered::all_pages`].
+    pub async fn all_pages_in<T, F, Fut>(
+        &self,
+        region: &Region,
+        operation: Operation,
+        page: F,
+    ) -> Result<Vec<T>, AwsError>
+    where
+        F: Fn(Session, Option<String>) -> Fut,
+        Fut: Future<Output = Result<Page<T>, AwsError>>,
+    {
+        self.read(&self.calls.in_region(region), operation, page).await
+    }
+
+    async fn read<T, F, Fut>(&self, calls: &Calls<'_>, operation: Operation, page: F) -> Result<Vec<T>, AwsError>
+    where
+        F: Fn(Session, Option<String>) -> Fut,
+        Fut: Future<Output = Result<Page<T>, AwsError>>,
+    {
+        let (renewals, session) = self.session().await?;
+        match calls.all_pages(operation, |token| page(session.clone(), token)).await {
+            Err(error) if error.remedy == Remedy::FreshCredentials => {
+                let session = self.renew(renewals).await?;
+                calls.all_pages(operation, |token| page(session.clone(), token)).await
+            }
+            read => read,
+        }
+    }
+
+    async fn session(&self) -> Result<(u32, Session), AwsError> {
+        let session = self.session.lock().await;
+        if is_ending(&session.1) {
+            let renewals = session.0;
+            drop(session);
+            return Ok((renewals + 1, self.renew(renewals).await?));
+        }
+        Ok(session.clone())
+    }
+
+    /// Another session, if nobody has renewed it since it was seen to have ended: one for all regions that wait for it.
+    async fn renew(&self, seen: u32) -> Result<Session, AwsError> {
+        let mut session = self.session.lock().await;
+        if session.0 == seen {
+            *session = (seen + 1, self.sessions.member(self.account, self.deadline).await?);
+        }
+        Ok(session.1.clone())
     }
 }
 

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::config;
-use crate::model::{AccountId, CallCount, Region, Requirement, ScanEnd, ScanId, Scope, Trigger, Visit};
+use crate::model::{AccountId, Region, Requirement, ScanCost, ScanEnd, ScanId, Scope, Trigger, Visit};
 
 pub use error::StoreError;
 pub use rows::{Cell, RegionCounts, ScanReport, ScanTotals, Unreadable};
@@ -145,7 +145,7 @@ pub trait Store: Send + Sync {
         &self,
         scan: ScanId,
         end: &ScanEnd,
-        calls: &[CallCount],
+        cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 

@@ -29,6 +29,7 @@ const TABLES: &[&str] = &[
     "region_count",
     "ou_count",
     "scan_call",
+    "scan_cost",
 ];
 
 /// Rows that travel together.

@@ -179,6 +179,9 @@ impl Caller {
     }
 }
 
+/// A signature is good for five minutes (AWS General Reference, Signature Version 4).
+const FRESH_SECONDS: i64 = 300;
+
 /// Finds the caller, or the error that AWS gives to somebody it does not know.
 pub fn authenticate(
     world: &World,
@@ -218,6 +221,11 @@ pub fn authenticate(
         }
         (Caller { account: account.to_owned(), session: None }, secret_key(account))
     };
+    let signed_at = chrono::NaiveDateTime::parse_from_str(request.header("x-amz-date"), "%Y%m%dT%H%M%SZ");
+    if verify && signed_at.is_ok_and(|signed_at| (signed_at.and_utc().timestamp() - now).abs() > FRESH_SECONDS) {
+        let message = "Signature expired: it was signed more than 5 minutes away from now";
+        return Err(denied("SignatureDoesNotMatch", "InvalidSignatureException", message));
+    }
     if verify && !signature.is_right(request, &secret) {
         let message = "The request signature we calculated does not match the signature you provided. Check your AWS \
                        Secret Access Key and signing method. Consult the service documentation for details.";

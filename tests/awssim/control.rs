@@ -78,6 +78,10 @@ pub enum Change {
     },
     DisableTrustedAccess {},
     ExpireSessions {},
+    /// AWS's clock is so many seconds ahead of this machine's.
+    StepClock {
+        ahead: i64,
+    },
     Weather {
         rules: Vec<Rule>,
     },
@@ -161,7 +165,7 @@ pub fn apply(world: &mut World, change: &Change) -> Result<(), String> {
                 disable_organization_analyzers(world, &owner, "AWS_SERVICE_ACCESS_DISABLED");
             }
         }
-        Change::ExpireSessions {} | Change::Weather { .. } => {}
+        Change::ExpireSessions {} | Change::StepClock { .. } | Change::Weather { .. } => {}
     }
     Ok(())
 }

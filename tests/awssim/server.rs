@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ struct State {
     assumed: Mutex<Vec<Value>>,
     counters: Counters,
     verify_signatures: bool,
+    /// How far AWS's clock is ahead of this machine's, in seconds.
+    ahead: AtomicI64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,6 +78,7 @@ impl Sim {
             assumed: Mutex::default(),
             counters: Counters::default(),
             verify_signatures: scenario.verify_signatures,
+            ahead: AtomicI64::new(0),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&state)));
@@ -166,7 +170,10 @@ async fn serve(
         return Ok(respond(state.control(path, &request), None));
     }
     match state.answer(&request).await {
-        Outcome::Answer(reply) => Ok(respond(reply, None)),
+        Outcome::Answer(mut reply) => {
+            reply.headers.push(("date", state.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+            Ok(respond(reply, None))
+        }
         Outcome::Truncate(reply) => {
             let half = reply.body.len() / 2;
             Ok(respond(reply, Some(half)))
@@ -215,6 +222,10 @@ impl hyper::body::Body for CutBody {
 }
 
 impl State {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        chrono::Utc::now() + chrono::TimeDelta::seconds(self.ahead.load(Ordering::Relaxed))
+    }
+
     async fn answer(&self, request: &Request) -> Outcome {
         let Some(signature) = Signature::read(request) else {
             return Outcome::Answer(missing_token(request));
@@ -223,7 +234,7 @@ impl State {
             return Outcome::Answer(Reply::text(404, "{\"message\":\"no such service is simulated\"}"));
         };
         let operation = operation_of(&signature.service, request);
-        let now = chrono::Utc::now().timestamp();
+        let now = self.now().timestamp();
         let caller = {
             let (world, sessions) = (lock(&self.world), lock(&self.sessions));
             authenticate(&world, &sessions, request, &signature, protocol, now, self.verify_signatures)
@@ -241,19 +252,6 @@ impl State {
 
         let render = |error: ApiError| error.render(protocol, REQUEST_ID);
         let fault = match strike.fault {
-            Some(Effect::Throttle) => Some(render(throttled(&signature.service))),
-            Some(Effect::Error500) => Some(render(internal(&signature.service))),
-            Some(Effect::Error503) => Some(render(unavailable())),
-            Some(Effect::StsDisabled) => Some(render(ApiError::new(
-                403,
-                "RegionDisabledException",
-                "STS is not activated in this region for account",
-            ))),
-            Some(Effect::BadCredentials) => Some(render(ApiError::new(
-                403,
-                "UnrecognizedClientException",
-                "The security token included in the request is invalid.",
-            ))),
             Some(Effect::Reset) => {
                 self.counters.count(&signature.service, &operation, Answer::Fault);
                 return Outcome::Reset;
@@ -262,7 +260,8 @@ impl State {
                 self.counters.count(&signature.service, &operation, Answer::Fault);
                 return Outcome::Hang;
             }
-            _ => None,
+            Some(effect) => refusal(effect, &signature.service, protocol).map(render),
+            None => None,
         };
         if let Some(reply) = fault {
             let throttle = strike.fault == Some(Effect::Throttle);
@@ -326,6 +325,7 @@ impl State {
     fn change(&self, change: &Change) -> Result<(), String> {
         match change {
             Change::ExpireSessions {} => lock(&self.sessions).expire_all(),
+            Change::StepClock { ahead } => self.ahead.store(*ahead, Ordering::Relaxed),
             Change::Weather { rules } => lock(&self.weather).set_rules(rules.clone()),
             _ => {}
         }
@@ -359,6 +359,34 @@ impl State {
 }
 
 const REQUEST_ID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The error that a service answers with under an effect; `None` where the effect is none of that kind.
+fn refusal(effect: Effect, service: &str, protocol: Protocol) -> Option<ApiError> {
+    Some(match effect {
+        Effect::Throttle => throttled(service),
+        Effect::Error500 => internal(service),
+        Effect::Error503 => unavailable(),
+        Effect::StsDisabled => {
+            ApiError::new(403, "RegionDisabledException", "STS is not activated in this region for account")
+        }
+        Effect::BadCredentials => {
+            ApiError::new(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
+        }
+        Effect::ExpiredToken => {
+            let code = if protocol == Protocol::Query { "ExpiredToken" } else { "ExpiredTokenException" };
+            ApiError::new(403, code, "The security token included in the request is expired")
+        }
+        Effect::SubscriptionRequired => ApiError::new(
+            403,
+            "SubscriptionRequiredException",
+            "The AWS Access Key Id needs a subscription for the service",
+        ),
+        Effect::PackedPolicyTooLarge => {
+            ApiError::new(400, "PackedPolicyTooLarge", "Packed policy consumes 112% of allotted space")
+        }
+        _ => return None,
+    })
+}
 
 fn operation_of(service: &str, request: &Request) -> String {
     let name = match service {

@@ -63,6 +63,12 @@ pub enum Effect {
     StsDisabled,
     /// The credentials are refused.
     BadCredentials,
+    /// The session has ended.
+    ExpiredToken,
+    /// The account has not subscribed to the service.
+    SubscriptionRequired,
+    /// The session policy is too large once it is packed.
+    PackedPolicyTooLarge,
 }
 
 /// Who calls what, where.

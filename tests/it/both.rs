@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use trustwatch::model::{AccountId, CallCount, Region, ScanEnd, ScanId, Visit};
+use trustwatch::model::{AccountId, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{NewScan, Pruned, Retention, RowSink, ScanReport, Store, StoreError};
 
 use crate::support::rows;
@@ -104,11 +104,11 @@ impl Store for Both {
         &self,
         scan: ScanId,
         end: &ScanEnd,
-        calls: &[CallCount],
+        cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let here = self.sqlite.finish_scan(scan, end, calls, at).await;
-        same(here, self.postgres.finish_scan(scan, end, calls, at).await)
+        let here = self.sqlite.finish_scan(scan, end, cost, at).await;
+        same(here, self.postgres.finish_scan(scan, end, cost, at).await)
     }
 
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use trustwatch::config::Store as Settings;
@@ -149,8 +150,50 @@ async fn a_filled_database_is_migrated_without_a_loss_and_a_newer_one_is_refused
     assert!(error.to_string().ends_with("; run `trustwatch migrate`"), "{error}");
 }
 
+/// A database as the first migration left it, with a scan in it: nothing of that is lost on the way to the newest.
+async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::at(match kept {
+        Kept::Sqlite => format!("sqlite://{}", folder.path().join("kept.db").display()),
+        Kept::Postgres => database().await,
+    });
+    let engine = if settings.is_postgres() { "migrations/postgres" } else { "migrations/sqlite" };
+    let migrations = Migrator::new(std::path::Path::new(engine)).await.unwrap();
+    if settings.is_postgres() {
+        let mut connection = PgConnection::connect(&settings.url).await.unwrap();
+        connection.execute("CREATE SCHEMA trustwatch; SET search_path = trustwatch").await.unwrap();
+        migrations.run_direct(Some(1), &mut connection, false).await.unwrap();
+    } else {
+        let options = SqliteConnectOptions::new().filename(store::file_of(&settings.url)).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        migrations.run_direct(Some(1), &mut connection, false).await.unwrap();
+        connection.close().await.unwrap();
+    }
+    for statement in [
+        "INSERT INTO organization (organization_key, organization_id, name) VALUES (500, 'o-before', 'before')",
+        "INSERT INTO scan (scan_id, organization_key, organization_name, trigger, scope, state, started_at, finished_at, accounts,
+             requirement, configuration_hash, version)
+         VALUES (70000, 500, 'before', 'manual', 'all', 'completed', '2026-11-23T09:00:00.000000Z', '2026-11-23T09:01:00.000000Z', 3, 'either',
+             '', '0.1.0')",
+        "INSERT INTO scan_call (scan_id, service, operation, calls, retries, throttled, errors, seconds)
+         VALUES (70000, 'sts', 'AssumeRole', 40, 3, 2, 5, 1.5)",
+    ] {
+        by_hand(&settings, statement).await;
+    }
+    let store = store::open(&settings, WRITE).await.unwrap();
+    let calls = "SELECT scan_id, operation, calls, retries, throttled, errors, seconds, bytes, rate_wait_seconds FROM scan_calls";
+    assert_eq!(
+        rows(store.as_ref(), calls).await,
+        [["70000", "AssumeRole", "40", "3", "2", "5", "1.5000", "0", "0.0000"]]
+    );
+    let summary = "SELECT scan_id, accounts, bound_by, store_seconds FROM scan_summary";
+    assert_eq!(rows(store.as_ref(), summary).await, [["70000", "3", "null", "null"]]);
+    sample::fill(store.as_ref()).await;
+    store.close().await;
+}
+
 /// Every statement of a scan that writes, by the table that it writes to.
-const STATEMENTS: [(&str, &str); 11] = [
+const STATEMENTS: [(&str, &str); 12] = [
     ("UPDATE", "coverage"),
     ("INSERT", "coverage"),
     ("UPDATE", "analyzer"),
@@ -161,6 +204,7 @@ const STATEMENTS: [(&str, &str); 11] = [
     ("INSERT", "region_count"),
     ("INSERT", "ou_count"),
     ("INSERT", "scan_call"),
+    ("INSERT", "scan_cost"),
     ("UPDATE", "scan"),
 ];
 
@@ -238,6 +282,7 @@ on_each_engine!(
     old_visits_are_thinned_out_and_nothing_else_changes,
     history_is_kept_for_ever_unless_it_is_limited,
     a_filled_database_is_migrated_without_a_loss_and_a_newer_one_is_refused,
+    the_first_schema_is_brought_up_to_date_with_what_is_in_it,
     dying_between_any_two_statements_leaves_the_truth,
     an_analyzer_that_was_only_looked_at_again_is_no_change,
 );
@@ -269,7 +314,7 @@ async fn a_history_that_is_moved_is_the_same_and_goes_on() {
          --to-schema"
     );
     let other = Settings { schema: "elsewhere".into(), ..to };
-    assert_eq!(store::transfer(&from, &other).await.unwrap().len(), 10);
+    assert_eq!(store::transfer(&from, &other).await.unwrap().len(), 11);
 }
 
 #[tokio::test]

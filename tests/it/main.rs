@@ -24,6 +24,7 @@ mod history;
 mod invariants;
 mod keeping;
 mod organization;
+mod outcomes;
 mod partial;
 mod postgres;
 mod properties;

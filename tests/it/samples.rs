@@ -43,7 +43,9 @@ fn the_full_sample_names_every_key() {
         for key in properties.keys() {
             let set = sample.lines().any(|line| {
                 let line = line.trim_start_matches("# ").trim_matches(['[', ']']);
-                line.starts_with(&format!("{key} =")) || line.rsplit('.').next() == Some(key)
+                // A key of an inline table stands behind its brace or a comma.
+                let inline = ["{ ", ", "].iter().any(|before| line.contains(&format!("{before}{key} =")));
+                line.starts_with(&format!("{key} =")) || inline || line.rsplit('.').next() == Some(key)
             });
             assert!(set, "config/trustwatch.toml does not show `{key}`");
         }

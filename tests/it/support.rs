@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use trustwatch::aws::Aws;
 use trustwatch::clock::SystemClock;
 use trustwatch::config::{self, Limits, Organization, TimeSpan};
-use trustwatch::scan::{Engine, Outcome, Progress, Request};
+use trustwatch::scan::{Allowance, Engine, Outcome, Progress, Request};
 use trustwatch::store::{self, Access, Cell, RowSink, ScanReport, Store};
 
 use crate::awssim::{Scenario, Sim, auth};
@@ -82,6 +82,7 @@ impl Story {
             organization: self.organization.clone(),
             others: Vec::new(),
             limits: self.limits.clone(),
+            allowance: Arc::new(Allowance::new(&self.limits)),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
             worker: "test".into(),

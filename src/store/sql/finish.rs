@@ -6,7 +6,7 @@ use sqlx::FromRow;
 use super::super::engine::{Connection, Pool, begin, execute};
 use super::visits::close_coverage;
 use super::{analyzers, stale};
-use crate::model::{CallCount, Cause, ScanEnd, ScanId};
+use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
@@ -54,12 +54,13 @@ pub async fn finish(
     pool: &Pool,
     scan: ScanId,
     end: &ScanEnd,
-    calls: &[CallCount],
+    cost: &ScanCost,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let mut transaction = begin(pool).await.doing(DOING)?;
     end_scan(&mut transaction, scan, end, at).await?;
-    write_calls(&mut transaction, scan, calls).await?;
+    write_calls(&mut transaction, scan, &cost.calls).await?;
+    write_stages(&mut transaction, scan, cost).await?;
     transaction.commit().await.doing(DOING)
 }
 
@@ -153,10 +154,30 @@ async fn write_calls(connection: &mut Connection, scan: ScanId, calls: &[CallCou
         .integer("throttled", |count| whole(count.throttled))
         .integer("errors", |count| whole(count.errors))
         .real("seconds", |count| count.seconds)
+        .integer("bytes", |count| whole(count.bytes))
+        .real("rate_wait_seconds", |count| count.rate_wait_seconds)
         .done();
-    let insert = "INSERT INTO scan_call (scan_id, service, operation, calls, retries, throttled, errors, seconds)
-                  SELECT scan_id, service, operation, calls, retries, throttled, errors, seconds FROM new";
+    let insert = "INSERT INTO scan_call (scan_id, service, operation, calls, retries, throttled, errors, seconds, bytes, rate_wait_seconds)
+                  SELECT scan_id, service, operation, calls, retries, throttled, errors, seconds, bytes, rate_wait_seconds FROM new";
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
+}
+
+async fn write_stages(connection: &mut Connection, scan: ScanId, cost: &ScanCost) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO scan_cost (scan_id, discover_seconds, assume_seconds, audit_seconds, evaluate_seconds, store_seconds, bound_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(scan)
+    .bind(cost.stages.discover)
+    .bind(cost.stages.assume)
+    .bind(cost.stages.audit)
+    .bind(cost.stages.evaluate)
+    .bind(cost.stages.store)
+    .bind(&cost.bound_by)
+    .execute(connection)
+    .await
+    .doing(DOING)
+    .map(|_| ())
 }
 
 /// Every account on the list has a visit, so a member without one has left: what held for it ends.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
-use crate::model::{AccountId, CallCount, Region, ScanEnd, ScanId, Visit};
+use crate::model::{AccountId, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::error::Doing;
 use crate::store::{NewScan, Pruned, Retention, RowSink, ScanReport, Store, StoreError};
 
@@ -52,10 +52,10 @@ impl Store for Engine {
         &self,
         scan: ScanId,
         end: &ScanEnd,
-        calls: &[CallCount],
+        cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let result = finish::finish(self.writer()?, scan, end, calls, at).await;
+        let result = finish::finish(self.writer()?, scan, end, cost, at).await;
         self.let_go(scan).await;
         result
     }
