@@ -35,7 +35,8 @@ impl Subject {
         Self { sim, needed, account_regions, folder: tempfile::tempdir().expect("a folder"), scans: 0, runtime }
     }
 
-    /// Scans into a new database, in a folder without any file, with `settings` as variables of the environment.
+    /// Scans into a new database, in a folder without any file, with `settings` as variables of the environment. The calls
+    /// needed are known only where every account can be entered.
     pub fn scan(&mut self, name: &'static str, settings: &[(&str, &str)]) -> Line {
         self.scans += 1;
         let mut command = self.command(env!("CARGO_BIN_EXE_trustwatch").as_ref());

@@ -39,6 +39,7 @@ pub struct Limits {
     /// Calls per second, and at once after a rest, by operation: of the account that AWS charges for the call, in the region
     /// that it is made in. Only in the file, because of the colon in their names. What is named here replaces its default. On throttling a rate falls, then recovers.
     #[serde(deserialize_with = "over_defaults")]
+    #[schemars(extend("propertyNames" = serde_json::json!({"enum": default_rates().into_keys().collect::<Vec<_>>()})))]
     pub rates: BTreeMap<String, Rate>,
 }
 
@@ -73,7 +74,7 @@ const DEFAULT_RATES: &[(&str, f64, u32)] = &[
 ];
 
 /// The rates of every operation that is called.
-pub fn default_rates() -> BTreeMap<String, Rate> {
+fn default_rates() -> BTreeMap<String, Rate> {
     let rate = |(operation, per_second, burst): &(&str, f64, u32)| {
         ((*operation).to_owned(), Rate { per_second: *per_second, burst: *burst })
     };

@@ -78,6 +78,10 @@ impl Checker<'_> {
                 }
             } else if let Some(known) = schema["properties"].get(key) {
                 self.check(known, member, &path);
+            } else if let Some(names) =
+                words_of(&schema["propertyNames"]).filter(|names| !names.contains(&&Value::from(key.as_str())))
+            {
+                self.unknown(&path, key, names.into_iter().filter_map(Value::as_str));
             } else if schema["additionalProperties"].is_object() {
                 self.check(&schema["additionalProperties"], member, &path);
             } else {

@@ -7,10 +7,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use chrono_tz::Tz;
 
-use super::limits::default_rates;
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
-use super::schema::unknown_key;
 use super::{Config, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
 use crate::model::{AccountId, CronLine};
 
@@ -93,10 +91,6 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
             let problem = format!("expected more than nothing, and at most {}", TimeSpan(LONGEST));
             check.fault(&["limits", key], Some(quoted(value)), problem);
         }
-    }
-    let known = default_rates();
-    for operation in limits.rates.keys().filter(|operation| !known.contains_key(*operation)) {
-        check.fault(&["limits", "rates", operation], None, unknown_key(operation, known.keys().map(String::as_str)));
     }
     check.faults
 }

@@ -114,14 +114,15 @@ fn judge_regions(
 /// Credentials that are refused somewhere are another matter than credentials that are refused everywhere.
 fn explained(mut failure: Failure, regions: usize, asked: usize) -> Failure {
     if failure.kind == ErrorKind::Credentials {
-        failure.message += &if regions == asked {
-            " (in every region that was asked: the credentials themselves are refused)".to_owned()
+        let where_refused = if regions == asked {
+            "in every region that was asked: the credentials themselves are refused".to_owned()
         } else {
             format!(
-                " (in {regions} of the {asked} regions that were asked: the account may not have opted in to them, or the session is \
-                 of STS's global endpoint, whose sessions opt-in regions refuse)"
+                "in {regions} of the {asked} regions that were asked: the account may not have opted in to them, or the session is \
+                 of STS's global endpoint, whose sessions opt-in regions refuse"
             )
         };
+        failure.message = format!("{} ({where_refused})", failure.message);
     }
     failure
 }

@@ -32,7 +32,7 @@ const READY_AHEAD: usize = 256;
 
 /// Audits that wait for the owners of the organization's analyzers before no more accounts are entered. An owner that hangs
 /// holds the scan back for as long as its visit may take, and does not fill the memory meanwhile.
-const WAITING_FOR_OWNERS: usize = 2048;
+const WAITING_FOR_OWNERS: usize = 1024;
 
 /// Visits that are stored together: what is ready when the store is, and no more.
 const BATCH: usize = 100;
@@ -181,7 +181,7 @@ pub async fn run(
             Some(&costs.waits_for_visits)
         } else if owners_in && flow.waiting.len() >= READY_AHEAD {
             Some(&costs.waits_for_store)
-        } else if flow.waiting.len() >= WAITING_FOR_OWNERS {
+        } else if flow.waiting.len() >= WAITING_FOR_OWNERS && flow.owners_are_under_way() {
             Some(&costs.waits_for_owners)
         } else {
             None
@@ -245,6 +245,11 @@ impl<'a> Flow<'a> {
             locked: 0,
             example: None,
         }
+    }
+
+    /// Whether every owner that is not in was entered: one that the list has not come to yet is not waited for.
+    fn owners_are_under_way(&self) -> bool {
+        self.owners_missing.is_subset(&self.listed)
     }
 
     /// Lets every account that was listed and is not audited wait to be recorded as not reached.

@@ -63,6 +63,19 @@ fn a_number_out_of_range_and_a_duration_without_a_unit() {
 }
 
 #[test]
+fn rates_of_operations_that_are_not_called_that_are_no_rates_or_that_lack_a_half() {
+    refused(
+        "[limits.rates]\n\"sts:AssumeRoles\" = { per_second = 5, burst = 5 }\n\"sts:AssumeRole\" = { per_second = 0, burst = 5 }\n\
+         \"organizations:ListRoots\" = { per_second = 1 }\n\"account:ListRegions\" = \"fast\"\n",
+        &[],
+        "the configuration has 4 faults\n  limits.rates.account:ListRegions = \"fast\" (t.toml, line 5): expected a table, found a \
+         string\n  limits.rates.organizations:ListRoots (t.toml, line 4): the key `burst` is missing\n  \
+         limits.rates.sts:AssumeRole.per_second = 0 (t.toml, line 3): expected a number from 0.001 to 1000000\n  \
+         limits.rates.sts:AssumeRoles (t.toml, line 2): unknown key; did you mean `sts:AssumeRole`?",
+    );
+}
+
+#[test]
 fn every_fault_is_reported_at_once() {
     refused(
         "[[organizations]]\nname = \"main\"\nmember_role = \"arn:aws:iam::1:role\"\n\n[schedule]\ncron = 5\n[stor]\n",

@@ -1,6 +1,6 @@
 //! Finding every account: pages, shapes, callers, and lists that are not believed.
 
-use trustwatch::config::{Selector, TimeSpan};
+use trustwatch::config::{Rate, Selector, TimeSpan};
 use trustwatch::model::ScanState;
 
 use crate::awssim::Scenario;
@@ -246,4 +246,34 @@ async fn an_owner_that_cannot_be_described_is_read_when_the_list_comes_to_it() {
     story.complete_scan().await;
     let unknown = "SELECT count(*) FROM current_coverage WHERE reason = 'organization_analyzers_unknown'";
     assert_eq!(story.rows(unknown).await, [["0"]]);
+}
+
+#[tokio::test]
+async fn an_owner_that_comes_late_in_the_list_is_waited_for_by_all_and_stops_nobody() {
+    const ACCOUNTS: usize = 1_300;
+    let one_region = |seed| Scenario {
+        seed,
+        regions: vec!["eu-west-1".into()],
+        opt_in_regions: Vec::new(),
+        delegated_administrator: false,
+        verify_signatures: false,
+        ..Scenario::calm(ACCOUNTS)
+    };
+    // The list is in the order of ids, and the seed says where in it the management account is.
+    let comes_late = |seed: &u64| {
+        let world = crate::awssim::generate::world(&one_region(*seed));
+        world.accounts.keys().position(|id| Some(id.as_str()) == world.management()).unwrap() > 1_100
+    };
+    let seed = (1..100).find(comes_late).unwrap();
+    let mut story =
+        Story::begin(&Scenario { weather: vec![failing("DescribeAccount", 1.0)], ..one_region(seed) }).await;
+    story.limits.attempts = 1;
+    story.limits.attempt_timeout = TimeSpan::seconds(60);
+    story.limits.rates.insert("organizations:ListAccounts".into(), Rate { per_second: 1000.0, burst: 1000 });
+    let management = story.sim.world().management().unwrap().to_owned();
+    let (region, name, kind) = ("eu-west-1".into(), "org".into(), "ORGANIZATION".into());
+    story.sim.change(&Change::AddAnalyzer { account: management, region, name, kind });
+    let report = story.complete_scan().await;
+    assert_eq!(report.scan.covered, report.scan.account_regions);
+    assert!(report.scan.covered > Some(1_300), "{:?}", report.scan.covered);
 }

@@ -55,7 +55,10 @@ impl Allowance {
 /// The token buckets of one account that is charged for calls: one for each operation and, where the operation has one in each
 /// region, region.
 #[derive(Debug, Default)]
-pub struct Buckets(Mutex<HashMap<(Operation, Option<Region>), Arc<Bucket>>>);
+pub struct Buckets(Mutex<HashMap<Charged, Arc<Bucket>>>);
+
+/// What AWS counts apart.
+type Charged = (Operation, Option<Region>);
 
 impl Buckets {
     fn bucket(&self, allowance: &Allowance, operation: Operation, region: Option<&Region>) -> Option<Arc<Bucket>> {

@@ -124,10 +124,9 @@ impl Bucket {
     fn pay(&self, cells: u32) -> Option<Duration> {
         let cells = NonZeroU32::new(cells)?;
         match self.limiter.check_n(cells) {
-            Ok(Ok(())) => None,
             Ok(Err(not_yet)) => Some(not_yet.wait_time_from(self.clock.now())),
-            // More than the bucket ever holds, which no part is: the burst is one call at least.
-            Err(_) => None,
+            // Paid; or more than the bucket ever holds, which no part is: the burst is one call at least.
+            Ok(Ok(())) | Err(_) => None,
         }
     }
 

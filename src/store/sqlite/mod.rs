@@ -24,11 +24,21 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 /// Readers at once.
 const READERS: u32 = 4;
 
-/// What each connection may keep of the file in memory: 16 MB, in SQLite's negative KiB.
-const CACHE: &str = "-16384";
+/// What a connection may use of memory, and whether it reads the file where it lies in the operating system's cache instead of
+/// copying it.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    /// SQLite's negative KiB. As much again is used to sort.
+    cache: &'static str,
+    /// Bytes.
+    mapped: &'static str,
+}
 
-/// What of the file is read from the operating system's cache where it lies, instead of being copied: 1 GiB.
-const MAPPED: &str = "1073741824";
+/// Of a process that scans, for ever: flat, however large the file.
+const FRUGAL: Memory = Memory { cache: "-2048", mapped: "0" };
+
+/// Of a process that asks and goes: 16 MB, and a mapping of 1 GiB.
+const FAST: Memory = Memory { cache: "-16384", mapped: "1073741824" };
 
 /// The file that a store's URL names: `sqlite://relative`, `sqlite:///absolute` or `sqlite:relative`.
 pub fn file_of(url: &str) -> PathBuf {
@@ -53,15 +63,16 @@ pub async fn open(url: &str, access: Access) -> Result<Engine, StoreError> {
     if let Access::Write { migrate } = access {
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            .connect_with(options(&path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
+            .connect_with(options(&path, FRUGAL).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
             .await
             .map_err(|error| open_error(&path, &error))?;
         bring_up_to_date(&pool, migrate).await?;
         writer = Some(pool);
     }
+    let memory = if writer.is_none() { FAST } else { FRUGAL };
     let reader = SqlitePoolOptions::new()
         .max_connections(READERS)
-        .connect_with(options(&path).read_only(true).pragma("query_only", "on"))
+        .connect_with(options(&path, memory).read_only(true).pragma("query_only", "on"))
         .await
         .map_err(|error| open_error(&path, &error))?;
     if writer.is_none() {
@@ -70,15 +81,15 @@ pub async fn open(url: &str, access: Access) -> Result<Engine, StoreError> {
     Ok(Engine { writer, reader, lock, path })
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+fn options(path: &Path, memory: Memory) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(30))
         .optimize_on_close(true, None)
-        .pragma("cache_size", CACHE)
-        .pragma("mmap_size", MAPPED)
+        .pragma("cache_size", memory.cache)
+        .pragma("mmap_size", memory.mapped)
         .disable_statement_logging()
 }
 
@@ -171,7 +182,7 @@ pub async fn schema_version(url: &str) -> Result<SchemaVersion, StoreError> {
     }
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
-        .connect_with(options(&path).read_only(true))
+        .connect_with(options(&path, FRUGAL).read_only(true))
         .await
         .map_err(|error| open_error(&path, &error))?;
     let version = version(&pool).await;
