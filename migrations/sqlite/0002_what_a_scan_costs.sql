@@ -4,7 +4,7 @@
 CREATE TABLE scan_cost (
     scan_id          INTEGER PRIMARY KEY REFERENCES scan, -- the scan
     bound_by         TEXT NOT NULL, -- what was waited for during the greater part of it
-    discover_seconds REAL NOT NULL, -- for how long accounts were listed; the stages overlap
+    discover_seconds REAL NOT NULL, -- for how long accounts were listed, waiting for their visits included; the stages overlap
     assume_seconds   REAL NOT NULL, -- for how long roles were assumed
     audit_seconds    REAL NOT NULL, -- for how long regions were read
     evaluate_seconds REAL NOT NULL, -- for how long verdicts were reached
@@ -82,8 +82,8 @@ SELECT
     scan.configuration_hash, -- of everything in the configuration that can change a verdict
     scan.version, -- of the program
     scan.error, -- why it is not completed
-    scan_cost.bound_by, -- what was waited for during the greater part of it; null where the scan did not end by itself, or is from before this was kept
-    scan_cost.discover_seconds, -- for how long accounts were listed; the stages overlap
+    scan_cost.bound_by, -- what was waited for during the greater part of it; null where the process died first, or the scan is from before this was kept
+    scan_cost.discover_seconds, -- for how long accounts were listed, waiting for their visits included; the stages overlap
     scan_cost.assume_seconds, -- for how long roles were assumed
     scan_cost.audit_seconds, -- for how long regions were read
     scan_cost.evaluate_seconds, -- for how long verdicts were reached

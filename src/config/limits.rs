@@ -14,8 +14,8 @@ pub struct Limits {
     /// Requests to AWS under way at once, over all accounts and regions.
     #[schemars(range(min = 1, max = 4096))]
     pub in_flight: u32,
-    /// Accounts visited at once. Each needs one session. No region has more calls under way than this, so that one that hangs
-    /// leaves the rest of `in_flight` to the others.
+    /// Accounts of one organization visited at once. Each needs one session. A scan has no more calls than this under way in one
+    /// region, so that one that hangs leaves the rest of `in_flight` to the others.
     #[schemars(range(min = 1, max = 1024))]
     pub accounts_in_flight: u32,
     /// Connections kept to one host. A region has the same host for all accounts.

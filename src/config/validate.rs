@@ -92,6 +92,10 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
             check.fault(&["limits", key], Some(quoted(value)), problem);
         }
     }
+    if limits.call_deadline.0 <= limits.attempt_timeout.0 {
+        let problem = format!("expected more than limits.attempt_timeout, which is {}", limits.attempt_timeout);
+        check.fault(&["limits", "call_deadline"], Some(quoted(limits.call_deadline)), problem);
+    }
     check.faults
 }
 

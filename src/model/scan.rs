@@ -139,7 +139,7 @@ pub struct CallCount {
 /// For how long at least one account was in each stage. The stages overlap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct StageSeconds {
-    /// Accounts are listed.
+    /// Accounts are listed; waiting until they can be visited is part of it.
     pub discover: f64,
     /// Roles are assumed.
     pub assume: f64,

@@ -1,6 +1,6 @@
 //! *assume*: whose credentials each account is audited with.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -20,8 +20,8 @@ pub struct Sessions<'a> {
     limits: &'a Limits,
     organization: &'a Organization,
     caller: CallerIdentity,
-    /// The reader role's session, where there is one, and the account it is in.
-    reader: Option<(AccountId, Mutex<Session>)>,
+    /// The account of the reader role, where there is one, its session, and when that was given.
+    reader: Option<(AccountId, Mutex<(Session, Instant)>)>,
 }
 
 impl<'a> Sessions<'a> {
@@ -43,7 +43,7 @@ impl<'a> Sessions<'a> {
             let session = sessions.assume_reader(arn, deadline).await?;
             let identity = || aws.caller_identity(&session);
             let account = limits.in_visit(deadline).call(Operation::GetCallerIdentity, identity).await?.account;
-            sessions.reader = Some((account, Mutex::new(session)));
+            sessions.reader = Some((account, Mutex::new((session, Instant::now()))));
         }
         Ok(sessions)
     }
@@ -77,10 +77,10 @@ impl<'a> Sessions<'a> {
             return Ok(Session::Caller);
         };
         let mut session = session.lock().await;
-        if is_ending(&session) {
-            *session = self.assume_reader(arn, deadline).await?;
+        if self.is_ending(&session.0, session.1) {
+            *session = (self.assume_reader(arn, deadline).await?, Instant::now());
         }
-        Ok(session.clone())
+        Ok(session.0.clone())
     }
 
     /// Enters an account, for one visit.
@@ -90,7 +90,7 @@ impl<'a> Sessions<'a> {
     pub async fn enter(&self, account: AccountId, deadline: Instant) -> Result<Entered<'_>, AwsError> {
         let session = self.member(account, deadline).await?;
         let calls = self.limits.in_visit(deadline);
-        Ok(Entered { sessions: self, account, deadline, calls, session: Mutex::new((0, session)) })
+        Ok(Entered { sessions: self, account, deadline, calls, session: Mutex::new((0, session, Instant::now())) })
     }
 
     /// A session in an account: the caller's or the reader's own where it is theirs, else the member role's.
@@ -120,6 +120,14 @@ impl<'a> Sessions<'a> {
         self.limits.from_caller(self.caller.account, deadline).call(Operation::AssumeRole, assume).await
     }
 
+    /// Whether a session has little time left: by how long it has been ours, because our clock and AWS's may disagree.
+    fn is_ending(&self, session: &Session, given: Instant) -> bool {
+        match session {
+            Session::Caller => false,
+            Session::Assumed(_) => given.elapsed() + RENEW_BEFORE >= self.organization.session_duration.0,
+        }
+    }
+
     fn request(&self, role_arn: String) -> AssumeRole {
         AssumeRole {
             role_arn,
@@ -139,8 +147,8 @@ pub struct Entered<'a> {
     account: AccountId,
     deadline: Instant,
     calls: Calls<'a>,
-    /// How often it was renewed, and the session.
-    session: Mutex<(u32, Session)>,
+    /// How often it was renewed, the session, and when it was given.
+    session: Mutex<(u32, Session, Instant)>,
 }
 
 impl Entered<'_> {
@@ -190,30 +198,20 @@ impl Entered<'_> {
 
     async fn session(&self) -> Result<(u32, Session), AwsError> {
         let session = self.session.lock().await;
-        if is_ending(&session.1) {
+        if self.sessions.is_ending(&session.1, session.2) {
             let renewals = session.0;
             drop(session);
             return Ok((renewals + 1, self.renew(renewals).await?));
         }
-        Ok(session.clone())
+        Ok((session.0, session.1.clone()))
     }
 
     /// Another session, if nobody has renewed it since it was seen to have ended: one for all regions that wait for it.
     async fn renew(&self, seen: u32) -> Result<Session, AwsError> {
         let mut session = self.session.lock().await;
         if session.0 == seen {
-            *session = (seen + 1, self.sessions.member(self.account, self.deadline).await?);
+            *session = (seen + 1, self.sessions.member(self.account, self.deadline).await?, Instant::now());
         }
         Ok(session.1.clone())
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a session's end is an instant of AWS's clock, not of a scan's")]
-fn is_ending(session: &Session) -> bool {
-    match session {
-        Session::Caller => false,
-        Session::Assumed(credentials) => {
-            credentials.expiry().is_some_and(|expiry| expiry < SystemTime::now() + RENEW_BEFORE)
-        }
     }
 }

@@ -76,6 +76,16 @@ fn rates_of_operations_that_are_not_called_that_are_no_rates_or_that_lack_a_half
 }
 
 #[test]
+fn a_call_that_ends_before_its_first_attempt_may() {
+    refused(
+        "[limits]\ncall_deadline = \"10s\"\n",
+        &[],
+        "the configuration has a fault\n  limits.call_deadline = \"10s\" (t.toml, line 2): expected more than limits.attempt_timeout, \
+         which is 10s",
+    );
+}
+
+#[test]
 fn every_fault_is_reported_at_once() {
     refused(
         "[[organizations]]\nname = \"main\"\nmember_role = \"arn:aws:iam::1:role\"\n\n[schedule]\ncron = 5\n[stor]\n",

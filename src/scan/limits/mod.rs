@@ -126,7 +126,7 @@ impl<'a> Calls<'a> {
     /// Makes a call, and makes it again while that can help.
     ///
     /// # Errors
-    /// The last attempt's failure; `timeout` where a deadline came first.
+    /// The failure of the last attempt that came to an end; `timeout` where none did before a deadline.
     pub async fn call<T, F, Fut>(&self, operation: Operation, mut attempt: F) -> Result<T, AwsError>
     where
         F: FnMut() -> Fut,
@@ -142,14 +142,18 @@ impl<'a> Calls<'a> {
             };
             let admitted = admitted?;
             let begun = Instant::now();
+            if begun >= ends {
+                // A timeout lets through what is ready at once.
+                return Err(gave_up(last));
+            }
             if number == 1 {
                 // Waiting for our own limits is no failure of the call: its time begins with the first attempt.
                 ends = ends.min(begun + self.limits.allowance.call_deadline);
             }
             // Boxed, so that calls that wait to be admitted are small: the SDK's futures are not.
             let Ok(result) = timeout_at(ends, Box::pin(attempt())).await else {
-                let error = deadline_passed(operation);
-                self.note(operation, number, begun, &admitted, Some(&error));
+                // It says nothing of the region: we did not wait for as long as an attempt may take.
+                self.count(operation, number, begun, Some(&deadline_passed(operation)));
                 return Err(gave_up(last));
             };
             self.note(operation, number, begun, &admitted, result.as_ref().err());
@@ -163,6 +167,8 @@ impl<'a> Calls<'a> {
                 Remedy::CorrectedTime if !corrected => corrected = true,
                 Remedy::Again if number < self.limits.allowance.attempts => {
                     let _waiting = self.limits.costs.waits_to_retry.enter();
+                    // The time that AWS asks for is no time that the call took.
+                    ends = (ends + error.retry_after.unwrap_or_default().min(LONGEST_WAIT)).min(self.deadline);
                     let pause = tokio::time::sleep(pause(number, error.retry_after));
                     if timeout_at(ends, pause).await.is_err() {
                         return Err(error);
@@ -201,6 +207,12 @@ impl<'a> Calls<'a> {
         Ok(Admitted { bucket, _permit: permit })
     }
 
+    fn count(&self, operation: Operation, number: u32, begun: Instant, error: Option<&AwsError>) {
+        if let Some(tally) = self.limits.costs.of(operation) {
+            tally.count(number, begun.elapsed(), error);
+        }
+    }
+
     fn note(
         &self,
         operation: Operation,
@@ -209,12 +221,9 @@ impl<'a> Calls<'a> {
         admitted: &Admitted<'_>,
         error: Option<&AwsError>,
     ) {
-        let Limits { health, costs, .. } = self.limits;
-        if let Some(tally) = costs.of(operation) {
-            tally.count(number, begun.elapsed(), error);
-        }
+        self.count(operation, number, begun, error);
         if let Some(region) = self.region {
-            health.note(region, begun, error);
+            self.limits.health.note(region, begun, error);
         }
         if let (Some(bucket), Some(error)) = (&admitted.bucket, error)
             && error.kind == ErrorKind::Throttled

@@ -145,6 +145,50 @@ async fn a_region_that_is_out_is_soon_asked_once_and_others_as_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_our_own_deadline_cuts_is_no_answer_of_its_region() {
+    let second = config::TimeSpan::seconds(1);
+    let long = config::TimeSpan::seconds(20);
+    let limits =
+        limits_of(&config::Limits { attempt_timeout: second, call_deadline: long, ..config::Limits::default() });
+    let region = Region::new("eu-west-1");
+    let made = std::sync::atomic::AtomicU32::new(0);
+    for _ in 0..100 {
+        let calls = limits.in_visit(soon()).in_region(&region);
+        let mut number = 0;
+        let cut_at_last = calls.call(Operation::ListAnalyzers, || {
+            number += 1;
+            made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let hangs = number == 6;
+            async move { if hangs { std::future::pending().await } else { Err::<(), _>(error(Remedy::Again)) } }
+        });
+        assert!(cut_at_last.await.is_err());
+    }
+    let made = made.into_inner();
+    assert!(made < 250, "{made} attempts for 100 calls, not 600: the region is out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_outlasts_the_time_that_aws_asks_for() {
+    let limits = limits();
+    let calls = limits.in_visit(soon());
+    let mut made = 0;
+    let wait = AwsError { retry_after: Some(LONGEST_WAIT), ..error(Remedy::Again) };
+    let result = calls.call(Operation::ListAnalyzers, || {
+        made += 1;
+        let answer = if made == 2 { Ok(()) } else { Err(wait.clone()) };
+        async move { answer }
+    });
+    assert_eq!(result.await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_called_after_the_deadline() {
+    let limits = limits();
+    assert_eq!(attempts_at(&limits.in_visit(Instant::now()), Remedy::Nothing).await, 0);
+    assert!(limits.costs().sum(|_| 0).calls.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_than_allowed_are_in_flight_at_once_and_none_while_it_pauses() {
     let limits = limits_of(&config::Limits { in_flight: 1, attempts: 2, ..config::Limits::default() });
     let calls = limits.in_visit(soon());
