@@ -123,7 +123,7 @@ pub fn weather(goals: &mut Goals) {
         world.accounts.keys().find(is_plain).expect("a plain member").clone()
     };
     let fails = Rule { service: Some("access-analyzer".into()), account: Some(sick.clone()), ..rule(Effect::Error500) };
-    // Every other account's first two calls in a region fail as well, and need their retries.
+    // A tenth of the first calls of all others fail as well, and need their retries.
     let first = Rule { service: Some("access-analyzer".into()), first: Some(1), ..rule(Effect::Error500) };
     subject.sim.weather(vec![fails, Rule { probability: 0.1, ..first }]);
     let one_sick = subject.scan("one account always fails", &settings);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use trustwatch::config::TimeSpan;
 use trustwatch::model::ScanState;
 
 use crate::awssim::Scenario;
@@ -252,7 +253,9 @@ async fn a_region_without_access_analyzer_is_not_asked() {
 
 #[tokio::test]
 async fn what_a_scan_cost_is_in_the_database() {
-    let (story, _) = calm().await;
+    let (mut story, _) = calm().await;
+    // A busy machine answers late; a call that is given up for that is rightly made again, and not what is counted here.
+    story.limits.attempt_timeout = TimeSpan::seconds(60);
     story.complete_scan().await;
     let calls = story
         .rows("SELECT operation, calls, retries, throttled, errors, bytes > 500 * calls, seconds > 0 FROM scan_calls ORDER BY 1")
@@ -279,12 +282,12 @@ async fn what_a_scan_cost_is_in_the_database() {
 #[tokio::test]
 async fn a_scan_that_waits_for_a_rate_says_which() {
     let (mut story, _) = calm().await;
-    let slow = trustwatch::config::Rate { per_second: 2.0, burst: 1 };
+    let slow = trustwatch::config::Rate { per_second: 0.5, burst: 1 };
     story.limits.rates.insert("sts:AssumeRole".into(), slow);
     let outcome = story.scan().await;
     assert_eq!(outcome.cost.bound_by, "the rate of AssumeRole");
     let assumed = outcome.cost.calls.iter().find(|count| count.operation == "AssumeRole").unwrap();
-    assert!(assumed.rate_wait_seconds >= 1.4, "{assumed:?}: four calls at two a second");
+    assert!(assumed.rate_wait_seconds >= 5.9, "{assumed:?}: four calls, one every two seconds");
     assert_eq!(assumed.throttled, 0);
 }
 
