@@ -74,14 +74,14 @@ impl Buckets {
 pub struct Limits {
     allowance: Arc<Allowance>,
     health: Health,
-    costs: Arc<Costs>,
+    costs: Costs,
 }
 
 impl Limits {
     /// Governs one scan within what all may do.
     pub fn new(allowance: Arc<Allowance>) -> Self {
         let health = Health::new(allowance.attempt_timeout);
-        Self { allowance, health, costs: Arc::new(Costs::new()) }
+        Self { allowance, health, costs: Costs::new() }
     }
 
     /// What was called so far, and what was waited for.
