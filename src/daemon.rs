@@ -7,45 +7,67 @@ use anyhow::{Context, anyhow};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::aws::{Aws, ConnectSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Organization};
 use crate::http;
-use crate::model::{ScanState, Trigger};
-use crate::scan::{Allowance, Engine, Progress, Request, Selection};
-use crate::schedule::{Timetable, WATCHDOG, Wakeups, due};
+use crate::scan::{Allowance, Engine};
+use crate::schedule::{Follower, Timetable, Wakeups};
 use crate::store::{self, Access, Retention, Store, StoreError};
 
 /// How often it is asked whether a new day has begun for `[store.retention]`.
 const RETENTION_LOOKS: Duration = Duration::from_mins(10);
 
-/// The engine of one organization: its caller's AWS, the common store.
-///
-/// # Errors
-/// Where no HTTP client can be built.
-pub async fn engine(
-    config: &Config,
-    organization: &Organization,
-    allowance: Arc<Allowance>,
-    store: Arc<dyn Store>,
-) -> anyhow::Result<Engine> {
-    Ok(Engine {
-        aws: Arc::new(connect(config, organization).await?),
-        organization: organization.clone(),
-        others: config
-            .organizations
-            .iter()
-            .map(|one| one.name.clone())
-            .filter(|name| *name != organization.name)
-            .collect(),
-        limits: config.limits.clone(),
-        allowance,
-        store,
-        clock: Arc::new(SystemClock),
-        worker: worker(),
-    })
+/// What the engines of one process share.
+pub struct Shared {
+    /// What they may do together.
+    pub allowance: Arc<Allowance>,
+    /// Where they keep results.
+    pub store: Arc<dyn Store>,
+    /// The name of the process: the host, the process's number, and what tells it from an earlier process with both, as a
+    /// container has that was started again.
+    worker: String,
+}
+
+impl Shared {
+    /// Opens the store to write, as the configuration says.
+    ///
+    /// # Errors
+    /// As [`store::open`].
+    pub async fn open(config: &Config) -> Result<Self, StoreError> {
+        let access = Access::Write { migrate: config.store.migrate_on_start };
+        let store = store::open(&config.store, access).await?;
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+        let worker = format!("{host}:{}:{:06x}", std::process::id(), fastrand::u32(..0x0100_0000));
+        Ok(Self { allowance: Arc::new(Allowance::new(&config.limits)), store, worker })
+    }
+
+    /// The engine of one organization: its caller's AWS, and what is shared.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be built.
+    pub async fn engine(&self, config: &Config, organization: &Organization) -> anyhow::Result<Engine> {
+        Ok(Engine {
+            aws: Arc::new(connect(config, organization).await?),
+            organization: organization.clone(),
+            others: config
+                .organizations
+                .iter()
+                .map(|one| one.name.clone())
+                .filter(|name| *name != organization.name)
+                .collect(),
+            limits: config.limits.clone(),
+            allowance: Arc::clone(&self.allowance),
+            store: Arc::clone(&self.store),
+            clock: Arc::new(SystemClock),
+            worker: self.worker.clone(),
+            lease: config.store.lease.0,
+            max_outage: config.store.max_outage.0,
+        })
+    }
 }
 
 /// AWS, as the caller of an organization sees it.
@@ -64,38 +86,23 @@ pub async fn connect(config: &Config, organization: &Organization) -> anyhow::Re
     Ok(Aws::connect(&settings).await?)
 }
 
-/// The name of this process in `account_visits`: the host and the process's number.
-fn worker() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    format!("{}:{}", if host.is_empty() { "localhost" } else { host }, std::process::id())
-}
-
-/// Opens the store to write, as the configuration says.
-///
-/// # Errors
-/// As [`store::open`].
-pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, store::StoreError> {
-    store::open(&config.store, Access::Write { migrate: config.store.migrate_on_start }).await
-}
-
 /// Runs until `stop`. A part that ends before that, or panics, ends the whole: never half alive.
 ///
 /// # Errors
 /// Where a part cannot be started, or fails.
 pub async fn run(config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
-    let store = open_store(config).await?;
-    let allowance = Arc::new(Allowance::new(&config.limits));
+    let shared = Shared::open(config).await?;
+    let store = Arc::clone(&shared.store);
     let wakeups = Wakeups::start().await.context("starting the scheduler")?;
     let mut parts: JoinSet<(String, anyhow::Result<()>)> = JoinSet::new();
     for organization in &config.organizations {
-        let timetable = Timetable::read(config.schedule_of(organization))?;
+        let timetable = Timetable::read(config.schedule_of(organization), &organization.name)?;
         let wake = Arc::new(Notify::new());
         wakeups.add(&timetable, Arc::clone(&wake)).await.context("scheduling the scans")?;
-        let engine = engine(config, organization, Arc::clone(&allowance), Arc::clone(&store)).await?;
+        let follower = Follower::new(shared.engine(config, organization).await?, timetable);
         let name = format!("the schedule of organization `{}`", organization.name);
         let stop = stop.clone();
-        parts.spawn(async move { (name, follow(&engine, &timetable, &wake, &stop).await) });
+        parts.spawn(async move { (name, follower.follow(&wake, &stop).await.map_err(Into::into)) });
     }
     {
         let (store, retention, stop) = (Arc::clone(&store), config.store.retention.clone(), stop.clone());
@@ -148,58 +155,6 @@ async fn keep(store: &dyn Store, retention: &config::Retention, stop: &Cancellat
                 }
                 Err(error) => warn!("what is older than it is kept stays for now: {error}"),
             },
-        }
-    }
-}
-
-/// Scans whenever it is due.
-async fn follow(engine: &Engine, timetable: &Timetable, wake: &Notify, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut last = engine.clock.now();
-    if let Some(next) = timetable.next_after(last) {
-        info!(organization = %engine.organization.name, next = %next, "waiting for the schedule");
-    }
-    let mut watchdog = tokio::time::interval(WATCHDOG);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = wake.notified() => {}
-            _ = watchdog.tick() => {}
-        }
-        // The scheduler may wake us a moment early; the watchdog asks again.
-        let now = engine.clock.now();
-        // A clock that was ahead and stepped back must not leave us waiting for the time that it showed.
-        last = last.min(now);
-        let Some(scheduled) = due(timetable, last, now) else { continue };
-        last = scheduled;
-        let request =
-            Request { trigger: Trigger::Schedule, scheduled_for: Some(scheduled), selection: Selection::default() };
-        let scanned = async {
-            let outcome = engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
-            let totals = engine.store.report(outcome.scan_id).await?.scan;
-            Ok::<_, StoreError>((outcome, totals))
-        };
-        let (outcome, totals) = match scanned.await {
-            Ok(scanned) => scanned,
-            Err(problem) if problem.is_passing() => {
-                error!(organization = %engine.organization.name, "the scan was missed, the next one may do: {problem}");
-                continue;
-            }
-            Err(problem) => return Err(problem.into()),
-        };
-        let next = timetable.next_after(engine.clock.now()).map(|next| next.to_rfc3339());
-        match (outcome.state, &outcome.error) {
-            (ScanState::Failed, Some(problem)) => error!(scan.id = outcome.scan_id, next, "scan failed: {problem}"),
-            (state, problem) => info!(
-                scan.id = outcome.scan_id,
-                %state,
-                problem,
-                accounts = totals.accounts,
-                covered = totals.covered,
-                not_covered = totals.not_covered,
-                unknown = totals.unknown,
-                next,
-                "scan ended"
-            ),
         }
     }
 }

@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use engine::Db;
 use trustwatch::config::Store as Settings;
-use trustwatch::model::{Reason, Requirement, ScanCost, ScanEnd, ScanId, ScanState, Scope, Trigger, Visit};
+use trustwatch::model::{
+    Discovered, Listed, Reason, Requirement, ScanCost, ScanEnd, ScanId, ScanState, Scope, Trigger, Visit,
+};
 use trustwatch::store::{self, Access, NewScan, RowSink, Store};
 use year::{ACCOUNTS, REGIONS, SCANS, World, scan_at};
 
@@ -84,11 +86,23 @@ pub async fn record(store: &dyn Store, number: i64, world: &World) -> (ScanId, D
         requirement: Requirement::Either,
         configuration_hash: "0123456789abcdef".into(),
         version: "0.1.0".into(),
+        resumes_from: at,
+        begins: true,
     };
-    let scan = store.begin_scan(&scan).await.expect("a scan begins");
+    let worker = "bench:1";
+    let scan = store.begin_scan(&scan, worker).await.expect("a scan begins").scan_id;
     assert_eq!(store.identify_organization(scan, "o-bench", &[]).await.expect("an organization"), None);
+    let discovered =
+        Discovered { organization_id: "o-bench".into(), management: None, owners: Vec::new(), owners_known: true };
+    store.keep_discovered(scan, &discovered).await.expect("an organization");
+    assert!(store.take_listing(scan, worker).await.expect("nobody else lists"));
     for batch in visits.chunks(BATCH) {
-        store.record_visits(scan, batch, "bench:1").await.expect("visits are recorded");
+        let listed: Vec<Listed> =
+            batch.iter().map(|visit| Listed { account: visit.account.clone(), is_owner: false }).collect();
+        store.add_accounts(scan, worker, &listed).await.expect("accounts are listed");
+        store.claim_accounts(scan, worker, u32::MAX).await.expect("accounts are claimed");
+        let recorded = store.record_visits(scan, batch, worker).await.expect("visits are recorded");
+        assert_eq!(recorded.len(), batch.len());
     }
     let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
     store.finish_scan(scan, &end, &ScanCost::default(), at + TimeDelta::seconds(30)).await.expect("a scan ends");

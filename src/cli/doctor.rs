@@ -10,8 +10,8 @@ use super::{Context, Failure, chosen, load_quietly, say};
 use crate::aws::{Aws, AwsError, Operation};
 use crate::config::{Config, Loaded, Organization};
 use crate::daemon;
-use crate::model::{Account, AccountId, AccountState};
-use crate::scan::{Allowance, Discovered, Limits, Sessions, advise, fallback_regions, organization};
+use crate::model::{Account, AccountId, AccountState, Discovered};
+use crate::scan::{Allowance, Limits, Sessions, advise, fallback_regions, organization};
 use crate::store::{self, StoreError};
 
 /// Check credentials, permissions and the database; each line says what to do.

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::style::Style;
 use super::{Context, Failure, chosen, load_quietly, say, summary};
+use crate::daemon::Shared;
+use crate::lifecycle;
 use crate::model::ScanState;
-use crate::scan::{Allowance, Engine, Outcome, Progress, Request, Selection};
+use crate::scan::{Engine, Outcome, Progress, Request, Selection};
 use crate::store::{ScanReport, StoreError};
-use crate::{daemon, lifecycle};
 
 /// How often the bar is drawn.
 const FRAME: Duration = Duration::from_millis(100);
@@ -66,23 +67,21 @@ impl Scan {
         let selection = self.selection(organizations.len())?;
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone())?;
-        let store = daemon::open_store(&loaded.config).await?;
-        let allowance = Arc::new(Allowance::new(&loaded.config.limits));
+        let shared = Shared::open(&loaded.config).await?;
         let mut scans = Vec::new();
         for organization in organizations {
             if stop.is_cancelled() {
                 break;
             }
-            let engine =
-                daemon::engine(&loaded.config, organization, Arc::clone(&allowance), Arc::clone(&store)).await?;
+            let engine = shared.engine(&loaded.config, organization).await?;
             let outcome = watched(&engine, &selection, &stop).await?;
-            let report = store.report(outcome.scan_id).await?;
+            let report = shared.store.report(outcome.scan_id).await?;
             if self.format == Format::Table {
                 say(summary::render(&report, &outcome.cost, Style::of_stdout()).trim_end())?;
             }
             scans.push((report, outcome));
         }
-        store.close().await;
+        shared.store.close().await;
         if self.format == Format::Json {
             let scans: Vec<_> = scans
                 .iter()

@@ -36,6 +36,9 @@ pub struct Limits {
     pub visit_deadline: TimeSpan,
     /// How long a scan may take. Accounts not reached by then are `unknown`, `not_reached`, and the scan is `incomplete`.
     pub scan_deadline: TimeSpan,
+    /// How long visits under way may go on after `trustwatch run` was told to end. What is not done by then is handed back, for
+    /// the next start or another process.
+    pub shutdown_grace: TimeSpan,
     /// Calls per second, and at once after a rest, by operation: of the account that AWS charges for the call, in the region
     /// that it is made in. Only in the file, because of the colon in their names. What is named here replaces its default. On throttling a rate falls, then recovers.
     #[serde(deserialize_with = "over_defaults")]
@@ -99,6 +102,7 @@ impl Default for Limits {
             call_deadline: TimeSpan::seconds(60),
             visit_deadline: TimeSpan::seconds(5 * 60),
             scan_deadline: TimeSpan::seconds(6 * 3600),
+            shutdown_grace: TimeSpan::seconds(20),
             rates: default_rates(),
         }
     }

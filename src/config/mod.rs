@@ -26,7 +26,7 @@ pub use log::{Log, LogFormat};
 pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector};
 pub use origin::{Fault, Faults};
 pub use reference::{json_schema, markdown_reference};
-pub use schedule::Schedule;
+pub use schedule::{Missed, OnStart, Schedule};
 pub use store::{Retention, Store};
 pub use types::{Secret, TimeSpan};
 

@@ -28,6 +28,12 @@ pub struct Store {
     /// Whether `scan` and `run` bring the schema up to date when they start. Where it is off, `trustwatch migrate` does,
     /// and an outdated schema is refused.
     pub migrate_on_start: bool,
+    /// How long the database may be away in the middle of a scan: so long it is waited for, and the scan goes on afterwards. One
+    /// that waited longer ends as `incomplete`.
+    pub max_outage: TimeSpan,
+    /// How long a process of several that share a Postgres database may say nothing before the others take over the accounts
+    /// that it was visiting.
+    pub lease: TimeSpan,
     /// How long what is kept.
     pub retention: Retention,
 }
@@ -40,6 +46,8 @@ impl Default for Store {
             password_file: None,
             schema: "trustwatch".into(),
             migrate_on_start: true,
+            max_outage: TimeSpan::seconds(10 * 60),
+            lease: TimeSpan::seconds(30),
             retention: Retention::default(),
         }
     }

@@ -15,6 +15,12 @@ use crate::model::{AccountId, CronLine};
 /// The longest time that any limit can be.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 
+/// The longest delay of a scheduled scan.
+const LONGEST_JITTER: Duration = Duration::from_hours(12);
+
+/// The range of a lease: long enough to be renewed in time, short enough for others to take over on the same day.
+const LEASE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
+
 /// Checks a text against one of the formats that the schema names. Formats that are not ours pass.
 ///
 /// # Errors
@@ -86,6 +92,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
         ("call_deadline", limits.call_deadline),
         ("visit_deadline", limits.visit_deadline),
         ("scan_deadline", limits.scan_deadline),
+        ("shutdown_grace", limits.shutdown_grace),
     ] {
         if value.0 < Duration::from_millis(1) || value.0 > LONGEST {
             let problem = format!("expected more than nothing, and at most {}", TimeSpan(LONGEST));
@@ -175,6 +182,10 @@ impl Check<'_> {
         if let Some(problem) = problem {
             self.fault(&[path, &["cron"]].concat(), Some(quoted(&schedule.cron)), problem);
         }
+        if schedule.jitter.0 > LONGEST_JITTER {
+            let problem = format!("expected at most {}", TimeSpan(LONGEST_JITTER));
+            self.fault(&[path, &["jitter"]].concat(), Some(quoted(schedule.jitter)), problem);
+        }
         if schedule.time_zone.parse::<Tz>().is_err() {
             let problem = "not an IANA time zone; expected one such as \"Europe/Berlin\" or \"UTC\"";
             self.fault(&[path, &["time_zone"]].concat(), Some(quoted(&schedule.time_zone)), problem);
@@ -198,6 +209,14 @@ impl Check<'_> {
                     self.fault(&["store", "password_file"], Some(quoted(file.display())), problem);
                 }
             }
+        }
+        if !(LEASE.0..=LEASE.1).contains(&store.lease.0) {
+            let problem = format!("expected {} to {}", TimeSpan(LEASE.0), TimeSpan(LEASE.1));
+            self.fault(&["store", "lease"], Some(quoted(store.lease)), problem);
+        }
+        if store.max_outage.0 > LONGEST {
+            let problem = format!("expected at most {}", TimeSpan(LONGEST));
+            self.fault(&["store", "max_outage"], Some(quoted(store.max_outage)), problem);
         }
         let Retention { visits, daily_visits, history } = &store.retention;
         let longest = TimeSpan::days(36_500);

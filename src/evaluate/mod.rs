@@ -2,7 +2,9 @@
 //!
 //! Nothing here does I/O or knows what time it is, so every rule is a line in a table of tests below.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
 
 use crate::model::{AccountId, Analyzer, Coverage, Reason, Region, RegionFact, Requirement, ZoneOfTrust};
 
@@ -19,9 +21,35 @@ pub struct OrganizationView {
     read: HashMap<Region, BTreeSet<AccountId>>,
 }
 
+/// What one owner said of the organization's analyzers: every region of it that could be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct OwnerView(BTreeMap<Region, OwnedAnalyzers>);
+
+impl OwnerView {
+    /// What an owner said in some of its regions. A region that the owner has not opted in to, or that has no Access
+    /// Analyzer, holds none: that is an answer. A region that failed is not.
+    pub fn new<'a>(owner: AccountId, facts: impl IntoIterator<Item = (&'a Region, &'a RegionFact)>) -> Self {
+        let mut view = Self::default();
+        for (region, fact) in facts {
+            let listed = match fact {
+                RegionFact::Failed(_) => continue,
+                RegionFact::NotOptedIn | RegionFact::NotSupported => &[][..],
+                RegionFact::Listed(analyzers) => analyzers,
+            };
+            let owned = view.0.entry(region.clone()).or_default();
+            listed
+                .iter()
+                .filter(|analyzer| analyzer.location.owner == owner && analyzer.location.region == *region)
+                .filter(|analyzer| analyzer.zone_of_trust() == Some(ZoneOfTrust::Organization))
+                .for_each(|analyzer| owned.note(analyzer));
+        }
+        view
+    }
+}
+
 /// The organization's analyzers in one region. The smallest ARN stands for all, so that the answer does not depend on
 /// the order in which owners were read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 struct OwnedAnalyzers {
     active: Option<String>,
     inactive: Option<String>,
@@ -29,9 +57,13 @@ struct OwnedAnalyzers {
 
 impl OwnedAnalyzers {
     fn note(&mut self, analyzer: &Analyzer) {
-        let slot = if analyzer.is_active() { &mut self.active } else { &mut self.inactive };
-        if slot.as_ref().is_none_or(|arn| analyzer.arn < *arn) {
-            *slot = Some(analyzer.arn.clone());
+        self.note_arn(analyzer.is_active(), &analyzer.arn);
+    }
+
+    fn note_arn(&mut self, is_active: bool, arn: &str) {
+        let slot = if is_active { &mut self.active } else { &mut self.inactive };
+        if slot.as_deref().is_none_or(|smallest| arn < smallest) {
+            *slot = Some(arn.to_owned());
         }
     }
 }
@@ -43,22 +75,16 @@ impl OrganizationView {
         Self { owners: owners.into_iter().collect(), owners_known, ..Self::default() }
     }
 
-    /// Takes in what was seen in one region of an owner. A region that the owner has not opted in to, or that has no
-    /// Access Analyzer, holds none: that is an answer. A region that failed is not.
-    pub fn note(&mut self, owner: AccountId, region: &Region, fact: &RegionFact) {
-        match fact {
-            RegionFact::Failed(_) => return,
-            RegionFact::NotOptedIn | RegionFact::NotSupported => {}
-            RegionFact::Listed(analyzers) => {
-                for analyzer in analyzers {
-                    let is_own = analyzer.location.owner == owner && analyzer.location.region == *region;
-                    if is_own && analyzer.zone_of_trust() == Some(ZoneOfTrust::Organization) {
-                        self.regions.entry(region.clone()).or_default().note(analyzer);
-                    }
+    /// Takes in what an owner said.
+    pub fn add(&mut self, owner: AccountId, view: &OwnerView) {
+        for (region, owned) in &view.0 {
+            self.read.entry(region.clone()).or_default().insert(owner);
+            for (is_active, arn) in [(true, &owned.active), (false, &owned.inactive)] {
+                if let Some(arn) = arn {
+                    self.regions.entry(region.clone()).or_default().note_arn(is_active, arn);
                 }
             }
         }
-        self.read.entry(region.clone()).or_default().insert(owner);
     }
 
     /// Whether some owner, or the list of owners, could not be read in this region.

@@ -44,10 +44,15 @@ fn own(analyzer_type: &str, status: &str) -> Analyzer {
     analyzer(member(), analyzer_type, status)
 }
 
+/// Takes in what the management account said in one region.
+fn note(view: &mut OrganizationView, region: &str, fact: &RegionFact) {
+    view.add(management(), &OwnerView::new(management(), [(&Region::new(region), fact)]));
+}
+
 /// The organization's view after its management account listed these.
 fn view(listed: Vec<Analyzer>) -> OrganizationView {
     let mut view = OrganizationView::new([management()], true);
-    view.note(management(), &Region::new(REGION), &RegionFact::Listed(listed));
+    note(&mut view, REGION, &RegionFact::Listed(listed));
     view
 }
 
@@ -167,7 +172,7 @@ fn what_a_member_lists_of_an_owner_counts_only_where_the_owner_could_not_be_aske
 fn what_a_member_lists_of_an_owner_that_was_read_does_not_count_though_another_was_not() {
     let delegated = id("888888888888");
     let mut organization = OrganizationView::new([management(), delegated], true);
-    organization.note(management(), &Region::new(REGION), &RegionFact::Listed(vec![]));
+    note(&mut organization, REGION, &RegionFact::Listed(vec![]));
     let stale = vec![analyzer(management(), "ORGANIZATION", "ACTIVE")];
     assert_eq!(verdict(stale, Requirement::Either, &organization), Reason::OrganizationAnalyzersUnknown);
     let unread = vec![analyzer(delegated, "ORGANIZATION", "ACTIVE")];
@@ -189,20 +194,16 @@ fn a_reason_is_kept_while_blind_only_if_the_status_does_not_hang_on_it() {
 #[test]
 fn a_list_of_owners_that_could_not_be_read_leaves_the_answer_open() {
     let mut partly = OrganizationView::new([management()], false);
-    partly.note(management(), &Region::new(REGION), &RegionFact::Listed(vec![]));
+    note(&mut partly, REGION, &RegionFact::Listed(vec![]));
     assert_eq!(verdict(vec![], Requirement::Either, &partly), Reason::OrganizationAnalyzersUnknown);
-    partly.note(
-        management(),
-        &Region::new(REGION),
-        &RegionFact::Listed(vec![analyzer(management(), "ORGANIZATION", "ACTIVE")]),
-    );
+    note(&mut partly, REGION, &RegionFact::Listed(vec![analyzer(management(), "ORGANIZATION", "ACTIVE")]));
     assert_eq!(verdict(vec![], Requirement::Either, &partly), Reason::OrganizationAnalyzer);
 }
 
 #[test]
 fn a_region_that_the_owner_has_not_opted_in_to_holds_no_analyzer_of_the_organization() {
     let mut organization = OrganizationView::new([management()], true);
-    organization.note(management(), &Region::new(REGION), &RegionFact::NotOptedIn);
+    note(&mut organization, REGION, &RegionFact::NotOptedIn);
     assert_eq!(verdict(vec![], Requirement::Either, &organization), Reason::NoAnalyzer);
 }
 
@@ -211,8 +212,8 @@ fn an_owner_that_failed_in_one_region_leaves_only_that_region_open() {
     let other = Region::new("us-east-1");
     let mut organization = OrganizationView::new([management()], true);
     let failure = Failure { kind: ErrorKind::AccessDenied, message: String::new() };
-    organization.note(management(), &Region::new(REGION), &RegionFact::Failed(failure));
-    organization.note(management(), &other, &RegionFact::Listed(vec![]));
+    note(&mut organization, REGION, &RegionFact::Failed(failure));
+    note(&mut organization, other.as_str(), &RegionFact::Listed(vec![]));
     assert_eq!(verdict(vec![], Requirement::Either, &organization), Reason::OrganizationAnalyzersUnknown);
     let listed = RegionFact::Listed(vec![]);
     let elsewhere = judge(member(), &other, &listed, Requirement::Either, &organization);
@@ -274,7 +275,7 @@ proptest! {
         requirement in proptest::sample::select(Requirement::ALL),
     ) {
         let mut organization = OrganizationView::new([management()], owners_known);
-        organization.note(management(), &Region::new(REGION), &owners);
+        note(&mut organization, REGION, &owners);
         let verdict = judge(member(), &Region::new(REGION), &fact, requirement, &organization);
         let active = |fact: &RegionFact, owner: AccountId, kind: &str| matches!(fact, RegionFact::Listed(listed) if
             listed.iter().any(|one| one.analyzer_type == kind && one.status == "ACTIVE" && one.managed_by.is_none()

@@ -93,7 +93,7 @@ closed_set! {
 }
 
 /// One account of an organization, as Organizations describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Account {
     /// The twelve digits.
     pub id: AccountId,

@@ -23,4 +23,11 @@ impl CronLine {
         let local = after.with_timezone(&zone);
         self.0.find_next_occurrence(&local, false).ok().map(|next| next.with_timezone(&Utc))
     }
+
+    /// The last instant up to `until`, that one included, at which the expression held in the time zone; `None` where there is
+    /// none.
+    pub fn newest_until(&self, until: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        let local = until.with_timezone(&zone);
+        self.0.find_previous_occurrence(&local, true).ok().map(|newest| newest.with_timezone(&Utc))
+    }
 }

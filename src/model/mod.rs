@@ -15,5 +15,6 @@ pub use coverage::{ByRequirement, Cause, Coverage, ErrorKind, Failure, Reason, R
 pub use cron::CronLine;
 pub use region::{Partition, Region};
 pub use scan::{
-    CallCount, RegionCoverage, ScanCost, ScanEnd, ScanId, ScanState, Scope, StageSeconds, Trigger, Visit, VisitOutcome,
+    CallCount, Discovered, Listed, RegionCoverage, ScanCost, ScanEnd, ScanId, ScanState, Scope, StageSeconds, Trigger,
+    Visit, VisitOutcome,
 };

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An AWS region code, such as `eu-central-1`. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
 pub struct Region(Arc<str>);
 
 impl Region {
@@ -26,6 +26,12 @@ impl Region {
     /// turn gaps into "not supported".
     pub fn has_access_analyzer(&self) -> bool {
         !["us-iso-", "us-isob-"].iter().any(|prefix| self.0.starts_with(prefix))
+    }
+}
+
+impl From<String> for Region {
+    fn from(code: String) -> Self {
+        Self::new(&code)
     }
 }
 

@@ -1,10 +1,10 @@
 //! A scan, and the visits that it is made of.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::closed_set::closed_set;
-use super::{Account, Analyzer, ByRequirement, Coverage, Failure, Region};
+use super::{Account, AccountId, Analyzer, ByRequirement, Coverage, Failure, Region};
 
 /// The number of a scan in the store.
 pub type ScanId = i64;
@@ -61,6 +61,28 @@ closed_set! {
     }
 }
 
+/// What a scan knows of its organization before it lists the accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Discovered {
+    /// `o-…`, or `account:<id>` for a standalone account.
+    pub organization_id: String,
+    /// The management account; `None` for a standalone account.
+    pub management: Option<AccountId>,
+    /// The accounts that may own the organization's analyzers.
+    pub owners: Vec<AccountId>,
+    /// Whether `owners` is the whole list.
+    pub owners_known: bool,
+}
+
+/// An account that a scan has still to visit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The account, as the list describes it.
+    pub account: Account,
+    /// Whether it may own the organization's analyzers, so that the verdict on the others needs it.
+    pub is_owner: bool,
+}
+
 /// One account in one scan, judged and ready to be stored.
 #[derive(Debug, Clone)]
 pub struct Visit {
@@ -82,6 +104,8 @@ pub struct Visit {
     pub blind: Vec<Region>,
     /// Every analyzer that this visit is the authority on.
     pub analyzers: Vec<Analyzer>,
+    /// Whether the account's role could be assumed; `None` where it needs none, or was not tried.
+    pub entered: Option<bool>,
 }
 
 /// The verdict on one region of a visit.

@@ -8,13 +8,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span};
 
+use super::Patience;
 use super::costs::Costs;
 use super::sessions::{Entered, Sessions};
 use crate::aws::{Aws, AwsError, Operation, OptStatus};
 use crate::clock::Clock;
 use crate::config::{Organization, RegionSelection};
 use crate::model::{Account, AccountState, Failure, Partition, Region, RegionFact};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// What was seen of one account.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub struct Auditor<'a> {
     pub costs: &'a Costs,
     pub sessions: &'a Sessions<'a>,
     pub organization: &'a Organization,
-    pub store: &'a dyn Store,
+    pub patience: &'a Patience<'a>,
     pub clock: &'a dyn Clock,
     pub scan: crate::model::ScanId,
     pub visit_deadline: Duration,
@@ -124,7 +125,8 @@ impl Auditor<'_> {
                 }
                 let mut regions = fallback_regions(self.organization, &self.sessions.partition());
                 if self.organization.regions == RegionSelection::AllEnabled {
-                    regions.extend(self.store.known_regions(self.scan, account.id).await?);
+                    let known = self.patience.with(|store| store.known_regions(self.scan, account.id));
+                    regions.extend(known.await?);
                 }
                 regions.into_iter().map(|region| (region, OptStatus::Enabled)).collect()
             }

@@ -10,20 +10,7 @@ use super::limits::{MOST_PAGES, endless};
 use super::{Selection, Sessions};
 use crate::aws::{Aws, AwsError, Operation, Session};
 use crate::config::Organization;
-use crate::model::{Account, AccountId, AccountState, ErrorKind, Scope};
-
-/// What a scan knows of its organization before it lists the accounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovered {
-    /// `o-…`, or `account:<id>` for a standalone account.
-    pub organization_id: String,
-    /// The management account; `None` for a standalone account.
-    pub management: Option<AccountId>,
-    /// The accounts that may own the organization's analyzers.
-    pub owners: Vec<AccountId>,
-    /// Whether `owners` is the whole list.
-    pub owners_known: bool,
-}
+use crate::model::{Account, AccountId, AccountState, Discovered, ErrorKind, Scope};
 
 /// The organization cannot be read, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

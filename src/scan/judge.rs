@@ -25,6 +25,7 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
         regions_read: Vec::new(),
         blind: Vec::new(),
         analyzers: Vec::new(),
+        entered: None,
         account,
     };
     let is_excluded = organization.excludes(&visit.account);

@@ -9,30 +9,35 @@ mod costs;
 mod discover;
 mod judge;
 mod limits;
+mod listing;
+mod patience;
 mod pipeline;
 mod progress;
+mod record;
 mod selection;
 mod sessions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, error, info, info_span};
 
 use crate::aws::{Aws, Operation};
 use crate::clock::Clock;
 use crate::config::{Limits as Settings, Organization};
 use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger};
-use crate::store::{NewScan, Store, StoreError};
+use crate::store::{How, Joined, Known, NewScan, Store, StoreError};
 
-use pipeline::Begun;
+use patience::Patience;
+use pipeline::{Begun, Left};
 
 pub use account::fallback_regions;
-pub use discover::{DiscoverError, Discovered, advise, organization};
+pub use discover::{DiscoverError, advise, organization};
 pub use limits::{Allowance, Limits};
 pub use progress::{Progress, Snapshot};
 pub use selection::Selection;
@@ -55,8 +60,12 @@ pub struct Engine {
     pub store: Arc<dyn Store>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// The name of this process in `account_visits`.
+    /// The name of this process in `account_visits`, which no other process ever has.
     pub worker: String,
+    /// For how long what it claimed stays its own though it says nothing (`store.lease`).
+    pub lease: Duration,
+    /// For how long the database is waited for (`store.max_outage`).
+    pub max_outage: Duration,
 }
 
 /// Why and for when a scan is made.
@@ -68,30 +77,43 @@ pub struct Request {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// Which accounts are visited.
     pub selection: Selection,
+    /// Whether a scan is begun where there is none to take part in.
+    pub begins: bool,
 }
 
 impl Request {
     /// A scan of every account that a person asked for.
     pub fn manual() -> Self {
-        Self { trigger: Trigger::Manual, scheduled_for: None, selection: Selection::default() }
+        Self { trigger: Trigger::Manual, scheduled_for: None, selection: Selection::default(), begins: true }
+    }
+
+    /// Taking part in a scan that is at work, or was left behind, and no other.
+    pub fn to_take_part() -> Self {
+        Self { begins: false, ..Self::due(Trigger::Schedule, None) }
+    }
+
+    /// A scan that is due.
+    pub fn due(trigger: Trigger, scheduled_for: Option<DateTime<Utc>>) -> Self {
+        Self { trigger, scheduled_for, ..Self::manual() }
     }
 }
 
-/// What came of a scan.
+/// What came of a scan, as far as this process took part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Its number.
     pub scan_id: ScanId,
-    /// How it ended.
+    /// How it ended; `running` where it is left for others to go on with.
     pub state: ScanState,
     /// Why it is not completed.
     pub error: Option<String>,
-    /// What it cost.
+    /// What it cost here.
     pub cost: ScanCost,
 }
 
 impl Engine {
-    /// Scans the organization once. `stop` ends the scan early: what is not recorded by then is `not_reached`.
+    /// Scans the organization once, or takes part in the scan that is at work. `stop` ends a manual scan early: what is not
+    /// recorded by then is `not_reached`. Of any other, it hands the rest back, for another process or the next start.
     ///
     /// # Errors
     /// Only where the store fails; every other failure is in the [`Outcome`].
@@ -101,71 +123,141 @@ impl Engine {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<Outcome, StoreError> {
-        let scan_id = self
-            .store
-            .begin_scan(&NewScan {
-                organization_name: self.organization.name.clone(),
-                trigger: request.trigger,
-                scope: request.selection.scope(),
-                scheduled_for: request.scheduled_for,
-                started_at: self.clock.now(),
-                requirement: self.organization.requirement,
-                configuration_hash: configuration_hash(&self.organization),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-            })
-            .await?;
-        info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "scan begins");
+        let patience = Patience::new(self.store.as_ref(), self.max_outage);
+        let worker = self.worker.as_str();
+        let started_at = self.clock.now();
+        let scan_deadline = TimeDelta::from_std(self.limits.scan_deadline.0).unwrap_or(TimeDelta::MAX);
+        let new = NewScan {
+            organization_name: self.organization.name.clone(),
+            trigger: request.trigger,
+            scope: request.selection.scope(),
+            scheduled_for: request.scheduled_for,
+            started_at,
+            requirement: self.organization.requirement,
+            configuration_hash: configuration_hash(&self.organization),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            resumes_from: started_at.checked_sub_signed(scan_deadline).unwrap_or(DateTime::UNIX_EPOCH),
+            begins: request.begins,
+        };
+        let joined = patience.with(|store| store.begin_scan(&new, worker)).await?;
+        let scan_id = joined.scan_id;
+        let what = match joined.how {
+            How::Began => "scan begins",
+            How::Joined => "scan begins here: others are at it",
+            How::Resumed => "scan goes on where a process that ended had left it",
+        };
+        info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "{what}");
         let bytes_before: HashMap<Operation, u64> =
             Operation::ALL.iter().map(|operation| (*operation, self.aws.bytes(*operation))).collect();
         let limits = Limits::new(Arc::clone(&self.allowance));
         let span = info_span!("scan", scan.id = scan_id);
-        let end = self.run(scan_id, &limits, &request.selection, progress, stop).instrument(span).await?;
-        // One scan of an organization runs at a time, so what was added meanwhile is its own.
+        let left = self.take_part(&joined, &patience, &limits, &request, progress, stop).instrument(span).await;
+        // One scan of an organization runs at a time in a process, so what was added meanwhile is its own.
         let moved = |operation| self.aws.bytes(operation) - bytes_before.get(&operation).copied().unwrap_or(0);
         let cost = limits.costs().sum(moved);
         log_cost(scan_id, &cost);
-        self.store.finish_scan(scan_id, &end, &cost, self.clock.now()).await?;
-        Ok(Outcome { scan_id, state: end.state, error: end.error, cost })
+        let finished = match left {
+            Ok(Left::End(end)) => {
+                let finish = patience.with(|store| store.finish_scan(scan_id, &end, &cost, self.clock.now()));
+                finish.await.map(|()| (end.state, end.error))
+            }
+            Ok(Left::HandedBack) => {
+                patience.with(|store| store.leave_scan(scan_id, worker, &cost)).await?;
+                Ok((ScanState::Running, None))
+            }
+            Err(error) => Err(error),
+        };
+        let (state, error) = match finished {
+            // Another process that took part was the last, and ended it for all.
+            Err(StoreError::ScanEnded(ended)) if ended == scan_id => {
+                patience.with(|store| store.leave_scan(scan_id, worker, &cost)).await?;
+                let ended = patience.with(|store| store.report(scan_id)).await?.scan;
+                (ended.state.0, ended.error)
+            }
+            other => other?,
+        };
+        Ok(Outcome { scan_id, state, error, cost })
     }
 
-    async fn run(
+    async fn take_part(
         &self,
-        scan_id: ScanId,
+        joined: &Joined,
+        patience: &Patience<'_>,
         limits: &Limits,
-        selection: &Selection,
+        request: &Request,
         progress: Arc<Progress>,
         stop: CancellationToken,
-    ) -> Result<ScanEnd, StoreError> {
-        let failed = |error: String| ScanEnd { state: ScanState::Failed, error: Some(error), list_complete: false };
-        let interrupted = || failed("interrupted before the accounts were listed".into());
+    ) -> Result<Left, StoreError> {
+        let Joined { scan_id, started_at, .. } = *joined;
+        let ends_on_stop = request.trigger == Trigger::Manual;
+        let failed = |error: String| {
+            Ok(Left::End(ScanEnd { state: ScanState::Failed, error: Some(error), list_complete: false }))
+        };
+        // Several share what AWS allows one account from the first call on.
+        let work = patience.with(|store| store.beat(scan_id, &self.worker)).await?;
+        self.allowance.share_among(work.replicas);
         // The organization itself gets as long as one visit.
         let deadline = Instant::now() + self.limits.visit_deadline.0;
         let begin = async {
             let _discovering = limits.costs().discovers.enter();
             let sessions = Sessions::begin(&self.aws, limits, &self.organization, deadline).await;
-            let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
-            let discovered = organization(&self.aws, &sessions, deadline).await?;
-            Ok::<_, DiscoverError>((sessions, discovered))
+            let sessions = match sessions {
+                Ok(sessions) => sessions,
+                Err(error) => return Ok(Err(advise(&error, "finding out who we are", None, None).to_string())),
+            };
+            let known = self.find_out(scan_id, patience, &sessions, deadline).await?;
+            Ok::<_, StoreError>(known.map(|known| (sessions, known)))
         };
         let begun = tokio::select! {
-            begun = begin => begun,
-            () = stop.cancelled() => return Ok(interrupted()),
+            begun = begin => begun?,
+            () = stop.cancelled() => {
+                return if ends_on_stop { failed("interrupted before the accounts were listed".into()) } else { Ok(Left::HandedBack) };
+            }
         };
-        let (sessions, discovered) = match begun {
+        let (sessions, known) = match begun {
             Ok(begun) => begun,
-            Err(error) => return Ok(failed(error.to_string())),
+            Err(problem) => {
+                // Others who can do it do it.
+                let peers = patience.with(|store| store.beat(scan_id, &self.worker)).await?.peers;
+                if peers == 0 {
+                    return failed(problem);
+                }
+                error!(scan.id = scan_id, peers, "this process cannot take part, others go on: {problem}");
+                return Ok(Left::HandedBack);
+            }
+        };
+        let (costs, selection, sessions, known) = (limits.costs(), &request.selection, &sessions, &known);
+        let begun = Begun { scan_id, started_at, costs, selection, sessions, patience, known, ends_on_stop };
+        pipeline::run(self, &begun, &progress, &stop).await
+    }
+
+    /// What is known of the organization: what another process has found out for this scan already, or what AWS says.
+    async fn find_out(
+        &self,
+        scan_id: ScanId,
+        patience: &Patience<'_>,
+        sessions: &Sessions<'_>,
+        deadline: Instant,
+    ) -> Result<Result<Known, String>, StoreError> {
+        if let Some(known) = patience.with(|store| store.known(scan_id)).await? {
+            return Ok(Ok(known));
+        }
+        let discovered = match organization(&self.aws, sessions, deadline).await {
+            Ok(discovered) => discovered,
+            Err(error) => return Ok(Err(error.to_string())),
         };
         let id = &discovered.organization_id;
-        if let Some(name) = self.store.identify_organization(scan_id, id, &self.others).await? {
-            return Ok(failed(format!(
+        if let Some(name) = patience.with(|store| store.identify_organization(scan_id, id, &self.others)).await? {
+            return Ok(Err(format!(
                 "{id} is configured twice, as `{name}` and as `{}`: each would overwrite the other's results; remove one, or \
                  check their credentials",
                 self.organization.name
             )));
         }
-        let costs = limits.costs();
-        let begun = Begun { scan_id, costs, selection, sessions: &sessions, discovered: &discovered };
-        pipeline::run(self, &begun, &progress, &stop).await
+        patience.with(|store| store.keep_discovered(scan_id, &discovered)).await?;
+        // Of several who found out at once, all go by the first.
+        let known = patience.with(|store| store.known(scan_id)).await?;
+        known.map(Ok).ok_or(StoreError::ScanEnded(scan_id))
     }
 }
 

@@ -1,31 +1,28 @@
-//! The flow of one scan's accounts: from the list, through audits, to the store.
+//! The flow of one scan's accounts through this process: from the list to the store, where they wait to be claimed, and from
+//! there through audits back to the store.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::account::{Audit, Auditor, Facts, Seen, fallback_regions};
+use super::account::{Audit, Auditor, Facts, Seen};
 use super::costs::{Busy, Costs};
-use super::discover::{DiscoverError, Discovered, Lister};
-use super::{Engine, Progress, Selection, Sessions, judge};
-use crate::evaluate::OrganizationView;
-use crate::model::{Account, AccountId, Failure, Region, ScanEnd, ScanId, ScanState, Scope, Visit, VisitOutcome};
-use crate::store::StoreError;
+use super::listing::Shelf;
+use super::record::{BATCH, Recorded, Recorder};
+use super::{Engine, Patience, Progress, Selection, Sessions};
+use crate::evaluate::{OrganizationView, OwnerView};
+use crate::model::{Account, AccountId, Listed, ScanEnd, ScanId, ScanState, Scope};
+use crate::store::{Known, StoreError, Tally, Work};
 
-/// Accounts listed ahead of those that are audited.
-const LISTED_AHEAD: usize = 64;
-
-/// Why a scan ends before its list does.
-enum Stop {
-    Interrupted,
-    Deadline,
-}
+/// Accounts claimed ahead of those that are audited, at most: what one process has claimed, no other visits.
+const CLAIMED_AHEAD: usize = 16;
 
 /// Audits that wait for the store before no more accounts are entered: the store holds the scan back, not the memory.
 const READY_AHEAD: usize = 256;
@@ -34,94 +31,34 @@ const READY_AHEAD: usize = 256;
 /// holds the scan back for as long as its visit may take, and does not fill the memory meanwhile.
 const WAITING_FOR_OWNERS: usize = 1024;
 
-/// Visits that are stored together: what is ready when the store is, and no more.
-const BATCH: usize = 100;
+/// How often a process that has nothing to do looks whether there is something again.
+const IDLE_LOOKS: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Judges audits and stores them, batch after batch.
-struct Recorder<'a> {
-    engine: &'a Engine,
-    costs: &'a Costs,
-    scan_id: ScanId,
-    sessions: &'a Sessions<'a>,
-    /// Set once every owner of the organization's analyzers was read, or could not be.
-    view: OnceLock<OrganizationView>,
-}
-
-/// What became of an audit in the store.
-struct Recorded {
-    account: AccountId,
-    outcome: VisitOutcome,
-    failure: Option<Failure>,
-    /// Whether the account was entered.
-    entered: bool,
-}
-
-impl Recorder<'_> {
-    async fn record(&self, audits: Vec<Audit>) -> Result<Vec<Recorded>, StoreError> {
-        let view = self.view.get_or_init(OrganizationView::default);
-        let (mut visits, mut entered): (Vec<Visit>, Vec<bool>) = (Vec::new(), Vec::new());
-        for audit in audits {
-            let known = match &audit.facts {
-                Facts::Entered(_) => Vec::new(),
-                Facts::Unreachable(_) | Facts::NotTried | Facts::NotReached => self.rows_of(audit.account.id).await?,
-            };
-            entered.push(matches!(audit.facts, Facts::Entered(_)));
-            let _evaluating = self.costs.evaluates.enter();
-            visits.push(judge::visit(audit, &self.engine.organization, view, &known));
-        }
-        let _storing = self.costs.stores.enter();
-        self.engine.store.record_visits(self.scan_id, &visits, &self.engine.worker).await?;
-        let recorded = visits.into_iter().zip(entered).map(|(visit, entered)| Recorded {
-            account: visit.account.id,
-            outcome: visit.outcome,
-            failure: visit.failure,
-            entered,
-        });
-        Ok(recorded.collect())
-    }
-
-    /// The regions that an account has rows for though it was not entered: those last seen, or else the configured or
-    /// default-enabled ones.
-    async fn rows_of(&self, account: AccountId) -> Result<Vec<Region>, StoreError> {
-        let known = self.engine.store.known_regions(self.scan_id, account).await?;
-        if known.is_empty() {
-            Ok(fallback_regions(&self.engine.organization, &self.sessions.partition()))
-        } else {
-            Ok(known)
-        }
-    }
-}
-
-/// What is under way in one scan.
-struct Flow<'a> {
-    engine: &'a Engine,
-    scan_id: ScanId,
-    scope: Scope,
-    progress: &'a Progress,
-    /// What the owners said so far.
-    view: OrganizationView,
-    /// Owners whose audit is not in yet.
-    owners_missing: BTreeSet<AccountId>,
-    /// Audits that wait for the owners, or for the store.
-    waiting: VecDeque<Audit>,
-    /// Accounts that were listed and are not recorded.
-    unrecorded: BTreeMap<AccountId, Account>,
-    listed: BTreeSet<AccountId>,
-    /// The accounts that need no role: the caller's and the reader's own.
-    own: [AccountId; 2],
-    /// Of the accounts that need one, those that were entered, and those that could not be.
-    entered: u64,
-    locked: u64,
-    example: Option<String>,
-}
-
-/// A scan that has begun: what its stages share.
+/// A scan that this process takes part in: what its stages share.
 pub struct Begun<'a> {
     pub scan_id: ScanId,
+    pub started_at: DateTime<Utc>,
     pub costs: &'a Costs,
     pub selection: &'a Selection,
     pub sessions: &'a Sessions<'a>,
-    pub discovered: &'a Discovered,
+    pub patience: &'a Patience<'a>,
+    pub known: &'a Known,
+    /// Whether a stop ends the scan; else what is not done is handed back.
+    pub ends_on_stop: bool,
+}
+
+/// What this process leaves of a scan.
+pub enum Left {
+    /// Every account is recorded, or given up on: the scan ends so.
+    End(ScanEnd),
+    /// The scan is for others to go on with.
+    HandedBack,
+}
+
+/// Why a scan ends before its list does.
+enum Stop {
+    Interrupted,
+    Deadline,
 }
 
 /// Runs the stages of one scan side by side.
@@ -130,141 +67,264 @@ pub async fn run(
     begun: &Begun<'_>,
     progress: &Progress,
     stop: &CancellationToken,
-) -> Result<ScanEnd, StoreError> {
-    let Begun { scan_id, costs, selection, sessions, discovered } = *begun;
-    let known = engine.store.known_accounts(scan_id).await?;
-    let deadline = Instant::now() + engine.limits.scan_deadline.0;
-    let auditor = Auditor {
-        aws: &engine.aws,
-        costs,
-        sessions,
-        organization: &engine.organization,
-        store: engine.store.as_ref(),
-        clock: engine.clock.as_ref(),
-        scan: scan_id,
-        visit_deadline: engine.limits.visit_deadline.0,
+) -> Result<Left, StoreError> {
+    let recorder = Recorder {
+        engine,
+        costs: begun.costs,
+        scan_id: begun.scan_id,
+        sessions: begun.sessions,
+        patience: begun.patience,
+        view: OnceLock::new(),
     };
-    let lister =
-        Lister { aws: &engine.aws, sessions, organization: &engine.organization, discovered, selection, deadline };
-    let recorder = Recorder { engine, costs, scan_id, sessions, view: OnceLock::new() };
-    let mut flow = Flow::new(engine, begun, progress);
+    let mut flow = Flow::new(engine, begun, progress, &recorder);
+    let stopped = flow.work(stop).await?;
+    match stopped {
+        Some(Stop::Interrupted) if !begun.ends_on_stop => Ok(Left::HandedBack),
+        None => flow.end(None).await.map(Left::End),
+        Some(stopped) => {
+            flow.give_up().await?;
+            flow.end(Some(stopped)).await.map(Left::End)
+        }
+    }
+}
 
-    let (sender, mut accounts) = mpsc::channel(LISTED_AHEAD);
-    let listing = async {
-        let _discovering = costs.discovers.enter();
-        let result = lister.run(&sender).await;
-        drop(sender);
-        result
-    };
-    tokio::pin!(listing);
-    let mut list_result: Option<Result<(), DiscoverError>> = None;
-    let mut audits = FuturesUnordered::new();
-    // At most one: while it is written, the next batch gathers.
-    let mut recordings = FuturesUnordered::new();
-    let mut channel_open = true;
-    let stopped = loop {
-        let owners_in = flow.owners_missing.is_empty();
-        if owners_in {
-            recorder.view.get_or_init(|| std::mem::take(&mut flow.view));
-            if recordings.is_empty() {
-                let ready: Vec<Audit> = flow.next_batch();
-                recordings.extend((!ready.is_empty()).then(|| recorder.record(ready)));
-            }
-        }
-        let nothing_waits = flow.waiting.is_empty() || !owners_in;
-        if list_result.is_some() && !channel_open && audits.is_empty() && recordings.is_empty() && nothing_waits {
-            break None;
-        }
-        let holds = if !channel_open {
-            None
-        } else if audits.len() >= engine.limits.accounts_in_flight as usize {
-            Some(&costs.waits_for_visits)
-        } else if owners_in && flow.waiting.len() >= READY_AHEAD {
-            Some(&costs.waits_for_store)
-        } else if flow.waiting.len() >= WAITING_FOR_OWNERS && flow.owners_are_under_way() {
-            Some(&costs.waits_for_owners)
-        } else {
-            None
-        };
-        let may_enter = channel_open && holds.is_none();
-        // Nobody is held up as long as nobody waits to be entered.
-        let _held = holds.filter(|_| !accounts.is_empty()).map(Busy::enter);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break Some(Stop::Interrupted),
-            () = tokio::time::sleep_until(deadline) => break Some(Stop::Deadline),
-            Some(recorded) = recordings.next(), if !recordings.is_empty() => flow.recorded(recorded?),
-            Some(audit) = audits.next(), if !audits.is_empty() => flow.take(audit?),
-            account = accounts.recv(), if may_enter => match account {
-                None => channel_open = false,
-                Some(account) => {
-                    flow.list(&account);
-                    let is_owner = discovered.owners.contains(&account.id);
-                    audits.push(auditor.visit(account, is_owner));
-                }
-            },
-            result = &mut listing, if list_result.is_none() => {
-                list_result = Some(result);
-                progress.listing_done();
-            }
-        }
-    };
-    drop(audits);
-    // What the list had sent when the scan was stopped was listed, if not reached.
-    while let Ok(account) = accounts.try_recv() {
-        flow.list(&account);
-    }
-    // Owners that never came stay unread, and what hangs on them is unknown.
-    recorder.view.get_or_init(|| std::mem::take(&mut flow.view));
-    while let Some(recorded) = recordings.next().await {
-        flow.recorded(recorded?);
-    }
-    flow.give_up_on_the_rest();
-    while !flow.waiting.is_empty() {
-        let batch = flow.next_batch();
-        flow.recorded(recorder.record(batch).await?);
-    }
-    Ok(flow.end(stopped.as_ref(), list_result, &known))
+/// What is under way in one scan.
+struct Flow<'a> {
+    engine: &'a Engine,
+    begun: &'a Begun<'a>,
+    progress: &'a Progress,
+    recorder: &'a Recorder<'a>,
+    deadline: Instant,
+    /// Whether a peer, or the list, may have something to claim.
+    may_claim: bool,
+    /// Accounts claimed and not entered.
+    claimed: VecDeque<Listed>,
+    /// Audits that wait for the owners, or for the store.
+    waiting: VecDeque<Audit>,
+    /// What this process has claimed and not recorded.
+    held: BTreeMap<AccountId, Account>,
+    /// What the owners said so far.
+    view: OrganizationView,
+    /// Owners that have not said anything, here or elsewhere.
+    owners_missing: BTreeSet<AccountId>,
+    /// How the scan was getting on when it was last asked, and when that was.
+    work: Work,
+    asked_at: Instant,
+    /// Whether something has changed since.
+    is_stale: bool,
+}
+
+/// What a beat brings.
+struct Beat {
+    work: Work,
+    takes_listing: bool,
+    owners: Vec<(AccountId, OwnerView)>,
 }
 
 impl<'a> Flow<'a> {
-    fn new(engine: &'a Engine, begun: &Begun<'a>, progress: &'a Progress) -> Self {
-        let Begun { scan_id, selection, sessions, discovered, .. } = *begun;
-        Self {
+    fn new(engine: &'a Engine, begun: &'a Begun<'a>, progress: &'a Progress, recorder: &'a Recorder<'a>) -> Self {
+        let discovered = &begun.known.discovered;
+        // Of a scan that is gone on with, some of the time is over.
+        let spent = (engine.clock.now() - begun.started_at).max(TimeDelta::zero()).to_std().unwrap_or_default();
+        let mut flow = Self {
             engine,
-            scan_id,
-            scope: selection.scope(),
+            begun,
             progress,
+            recorder,
+            deadline: Instant::now() + engine.limits.scan_deadline.0.saturating_sub(spent),
+            may_claim: true,
+            claimed: VecDeque::new(),
+            waiting: VecDeque::new(),
+            held: BTreeMap::new(),
             view: OrganizationView::new(discovered.owners.iter().copied(), discovered.owners_known),
             owners_missing: discovered.owners.iter().copied().collect(),
-            waiting: VecDeque::new(),
-            unrecorded: BTreeMap::new(),
-            listed: BTreeSet::new(),
-            own: [sessions.caller().account, sessions.reader_account()],
-            entered: 0,
-            locked: 0,
-            example: None,
+            work: Work::default(),
+            asked_at: Instant::now(),
+            is_stale: true,
+        };
+        for (owner, view) in &begun.known.owners {
+            flow.hear(*owner, view);
+        }
+        flow
+    }
+
+    /// Takes in what an owner said, here or elsewhere.
+    fn hear(&mut self, owner: AccountId, view: &OwnerView) {
+        if self.owners_missing.remove(&owner) {
+            self.view.add(owner, view);
         }
     }
 
-    /// Whether every owner that is not in was entered: one that the list has not come to yet is not waited for.
+    /// Works until the scan is done, or has to stop.
+    #[expect(clippy::too_many_lines, reason = "what may happen next is seen in one place")]
+    async fn work(&mut self, stop: &CancellationToken) -> Result<Option<Stop>, StoreError> {
+        let Begun { scan_id, costs, sessions, patience, .. } = *self.begun;
+        let (engine, worker, recorder) = (self.engine, self.engine.worker.as_str(), self.recorder);
+        let auditor = Auditor {
+            aws: &engine.aws,
+            costs,
+            sessions,
+            organization: &engine.organization,
+            patience,
+            clock: engine.clock.as_ref(),
+            scan: scan_id,
+            visit_deadline: engine.limits.visit_deadline.0,
+        };
+        let listed_more = Notify::new();
+        let lister = Shelf { engine, begun: self.begun, deadline: self.deadline, progress: self.progress };
+        let in_flight = engine.limits.accounts_in_flight as usize;
+        let claimed_ahead = CLAIMED_AHEAD.min(in_flight);
+        let lease_third = engine.lease / 3;
+        // Of each of these but the audits, at most one is under way.
+        let mut listings = FuturesUnordered::new();
+        let mut claimings = FuturesUnordered::new();
+        let mut audits = FuturesUnordered::new();
+        let mut keepings = FuturesUnordered::new();
+        let mut recordings = FuturesUnordered::new();
+        let mut beats = FuturesUnordered::new();
+        let mut stops_at: Option<Instant> = None;
+        let stopped = loop {
+            let owners_in = self.owners_missing.is_empty();
+            if owners_in {
+                recorder.view.get_or_init(|| std::mem::take(&mut self.view));
+                // An owner's own visit is recorded after what it said: others would wait for that in vain.
+                if recordings.is_empty() && keepings.is_empty() && !self.waiting.is_empty() {
+                    recordings.push(recorder.record(self.next_batch()));
+                }
+            }
+            let records_nothing =
+                recordings.is_empty() && keepings.is_empty() && (self.waiting.is_empty() || !owners_in);
+            if stops_at.is_some() && audits.is_empty() && records_nothing {
+                break Some(Stop::Interrupted);
+            }
+            let holds = if audits.len() >= in_flight {
+                Some(&costs.waits_for_visits)
+            } else if owners_in && self.waiting.len() >= READY_AHEAD {
+                Some(&costs.waits_for_store)
+            } else if self.waiting.len() >= WAITING_FOR_OWNERS && self.owners_are_under_way() {
+                Some(&costs.waits_for_owners)
+            } else {
+                None
+            };
+            if holds.is_none()
+                && stops_at.is_none()
+                && let Some(Listed { account, is_owner }) = self.claimed.pop_front()
+            {
+                audits.push(auditor.visit(account, is_owner));
+                continue;
+            }
+            if self.may_claim
+                && stops_at.is_none()
+                && claimings.is_empty()
+                && self.claimed.len() * 2 <= claimed_ahead
+                && (holds.is_none() || audits.len() >= in_flight)
+            {
+                let most = in_flight.saturating_sub(audits.len()) + claimed_ahead - self.claimed.len();
+                let most = u32::try_from(most).unwrap_or(u32::MAX);
+                // Where an answer was lost, the store may count as ours what we do not know of.
+                let held = patience.was_interrupted().then(|| self.held.keys().copied().collect::<Vec<_>>());
+                claimings.push(async move {
+                    if let Some(held) = held {
+                        patience.with(|store| store.hand_back(scan_id, worker, &held)).await?;
+                    }
+                    let accounts = patience.with(|store| store.claim_accounts(scan_id, worker, most)).await?;
+                    Ok::<_, StoreError>((most, accounts))
+                });
+            }
+            let is_idle = audits.is_empty() && claimings.is_empty() && self.claimed.is_empty() && records_nothing;
+            if is_idle && !self.is_stale && self.work.listed && self.work.left == 0 {
+                break None;
+            }
+            // An owner that another process visits is heard of there.
+            let listens = !owners_in && !self.owners_missing.iter().any(|owner| self.held.contains_key(owner));
+            let beats_at = match (is_idle && self.is_stale, is_idle || listens) {
+                (true, _) => Instant::now(),
+                (false, true) => self.asked_at + IDLE_LOOKS.min(lease_third),
+                (false, false) => self.asked_at + lease_third,
+            };
+            // Nobody is held up as long as nobody waits to be entered.
+            let _held = holds.filter(|_| !self.claimed.is_empty()).map(Busy::enter);
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if stops_at.is_none() => {
+                    if self.begun.ends_on_stop {
+                        break Some(Stop::Interrupted);
+                    }
+                    info!(scan.id = scan_id, visits = audits.len(), "the scan stops: visits under way have until the end of the grace");
+                    listings.clear();
+                    stops_at = Some(Instant::now() + engine.limits.shutdown_grace.0);
+                }
+                () = sleep_until(stops_at.unwrap_or(self.deadline)), if stops_at.is_some() => break Some(Stop::Interrupted),
+                () = sleep_until(self.deadline) => break Some(Stop::Deadline),
+                Some(kept) = keepings.next(), if !keepings.is_empty() => kept?,
+                Some(recorded) = recordings.next(), if !recordings.is_empty() => self.recorded(recorded?),
+                Some(audit) = audits.next(), if !audits.is_empty() => {
+                    if let Some((owner, view)) = self.take(audit?) {
+                        keepings.push(async move { patience.with(|store| store.keep_owner(scan_id, owner, &view)).await });
+                    }
+                }
+                Some(claim) = claimings.next(), if !claimings.is_empty() => {
+                    let (most, accounts): (u32, Vec<Listed>) = claim?;
+                    self.may_claim = accounts.len() >= most as usize;
+                    self.held.extend(accounts.iter().map(|listed| (listed.account.id, listed.account.clone())));
+                    self.claimed.extend(accounts);
+                }
+                () = listed_more.notified() => self.may_claim = true,
+                Some(ended) = listings.next(), if !listings.is_empty() => {
+                    let () = ended?;
+                    (self.is_stale, self.may_claim) = (true, true);
+                }
+                Some(beat) = beats.next(), if !beats.is_empty() => {
+                    let beat: Beat = beat?;
+                    if beat.takes_listing && stops_at.is_none() {
+                        listings.push(lister.list(&listed_more));
+                    }
+                    self.beaten(beat);
+                }
+                () = sleep_until(beats_at), if beats.is_empty() => {
+                    (self.asked_at, self.is_stale) = (Instant::now(), false);
+                    beats.push(self.beat(listings.is_empty() && stops_at.is_none(), !owners_in));
+                }
+            }
+        };
+        // What is being written is not given up.
+        while let Some(recorded) = recordings.next().await {
+            self.recorded(recorded?);
+        }
+        Ok(stopped)
+    }
+
+    /// Renews the lease, asks how the scan is getting on, and takes on what nobody alive does.
+    fn beat(&self, may_list: bool, listens: bool) -> impl Future<Output = Result<Beat, StoreError>> + use<'a> {
+        let Begun { scan_id, patience, .. } = *self.begun;
+        let worker = self.engine.worker.as_str();
+        async move {
+            let work = patience.with(|store| store.beat(scan_id, worker)).await?;
+            let takes_listing =
+                may_list && !work.listed && patience.with(|store| store.take_listing(scan_id, worker)).await?;
+            let known = if listens { patience.with(|store| store.known(scan_id)).await? } else { None };
+            Ok(Beat { work, takes_listing, owners: known.map_or_else(Vec::new, |known| known.owners) })
+        }
+    }
+
+    fn beaten(&mut self, beat: Beat) {
+        let Beat { work, owners, .. } = beat;
+        self.engine.allowance.share_among(work.replicas);
+        for (owner, view) in &owners {
+            self.hear(*owner, view);
+        }
+        if work.listed && work.owners_left == 0 {
+            // Owners that are not on the list stay unread, and what hangs on them is unknown.
+            self.owners_missing.clear();
+        }
+        self.progress.left(work.left, work.listed);
+        self.may_claim |= work.left > self.held.len() as u64;
+        self.work = work;
+    }
+
+    /// Whether every owner that has said nothing is under way here: one that the list has not come to yet is not waited for.
     fn owners_are_under_way(&self) -> bool {
-        self.owners_missing.is_subset(&self.listed)
-    }
-
-    /// Lets every account that was listed and is not audited wait to be recorded as not reached.
-    fn give_up_on_the_rest(&mut self) {
-        let now = self.engine.clock.now();
-        let audited: BTreeSet<AccountId> = self.waiting.iter().map(|audit| audit.account.id).collect();
-        let left = self.unrecorded.values().filter(|account| !audited.contains(&account.id)).cloned();
-        let facts = |account| Audit { account, started_at: now, finished_at: now, facts: Facts::NotReached };
-        self.waiting.extend(left.map(facts));
-    }
-
-    fn list(&mut self, account: &Account) {
-        self.listed.insert(account.id);
-        self.unrecorded.insert(account.id, account.clone());
-        self.progress.account_listed();
+        self.owners_missing.iter().all(|owner| self.held.contains_key(owner))
     }
 
     fn next_batch(&mut self) -> Vec<Audit> {
@@ -272,60 +332,79 @@ impl<'a> Flow<'a> {
     }
 
     /// Takes in one audit; an owner's adds to the view that all others wait for.
-    fn take(&mut self, audit: Audit) {
+    fn take(&mut self, audit: Audit) -> Option<(AccountId, OwnerView)> {
         let id = audit.account.id;
-        if self.owners_missing.remove(&id)
-            && let Facts::Entered(regions) = &audit.facts
-        {
-            for (region, seen) in regions {
-                if let Seen::Fact(fact) = seen {
-                    self.view.note(id, region, fact);
-                }
-            }
-        }
+        let is_awaited = self.owners_missing.contains(&id);
+        let said = is_awaited.then(|| {
+            let regions = if let Facts::Entered(regions) = &audit.facts { regions.as_slice() } else { &[] };
+            let facts = regions.iter().filter_map(|(region, seen)| match seen {
+                Seen::Fact(fact) => Some((region, fact)),
+                Seen::LeftOut => None,
+            });
+            let view = OwnerView::new(id, facts);
+            self.hear(id, &view);
+            (id, view)
+        });
         self.waiting.push_back(audit);
+        said
     }
 
     fn recorded(&mut self, batch: Vec<Recorded>) {
-        for recorded in batch {
-            self.recorded_one(recorded);
-        }
-    }
-
-    fn recorded_one(&mut self, recorded: Recorded) {
-        let Recorded { account, outcome, failure, entered } = recorded;
-        self.unrecorded.remove(&account);
-        let unreachable = outcome == VisitOutcome::Unreachable;
-        self.progress.visit_recorded(unreachable);
-        if !self.own.contains(&account) {
-            self.entered += u64::from(entered);
-            self.locked += u64::from(unreachable && !entered);
-        }
-        if let (true, Some(failure)) = (unreachable, failure) {
-            info!(scan.id = self.scan_id, account.id = %account, error.kind = %failure.kind, "unreachable: {}", failure.message);
-            self.example.get_or_insert_with(|| format!("{account}: {}", failure.message));
-        }
-    }
-
-    /// Says how the scan ended.
-    fn end(
-        self,
-        stopped: Option<&Stop>,
-        list_result: Option<Result<(), DiscoverError>>,
-        known: &[AccountId],
-    ) -> ScanEnd {
-        let end = |state, error, list_complete| ScanEnd { state, error, list_complete };
-        let list_complete = match list_result {
-            Some(Err(error)) => return end(ScanState::Failed, Some(error.to_string()), false),
-            Some(Ok(())) if self.scope == Scope::Partial => false,
-            Some(Ok(())) => {
-                if let Some(problem) = self.unbelievable(known) {
-                    return end(ScanState::Failed, Some(problem), false);
-                }
-                true
+        self.is_stale = true;
+        for Recorded { account, is_ours, unreachable } in batch {
+            self.held.remove(&account);
+            if is_ours {
+                self.progress.visit_recorded(unreachable);
             }
-            None => false,
-        };
+        }
+    }
+
+    /// Records what was audited, and everything else as not reached. Peers do the same with what is theirs.
+    async fn give_up(&mut self) -> Result<(), StoreError> {
+        let Begun { scan_id, patience, .. } = *self.begun;
+        let worker = self.engine.worker.as_str();
+        self.recorder.view.get_or_init(|| std::mem::take(&mut self.view));
+        loop {
+            while !self.waiting.is_empty() {
+                let batch = self.next_batch();
+                let recorded = self.recorder.record(batch).await?;
+                self.recorded(recorded);
+            }
+            let left = std::mem::take(&mut self.held);
+            self.give_up_on(left.into_values());
+            if self.waiting.is_empty() {
+                let most = u32::try_from(BATCH).unwrap_or(u32::MAX);
+                let claimed = patience.with(|store| store.claim_accounts(scan_id, worker, most)).await?;
+                self.give_up_on(claimed.into_iter().map(|listed| listed.account));
+            }
+            if self.waiting.is_empty() {
+                if patience.with(|store| store.beat(scan_id, worker)).await?.left == 0 {
+                    return Ok(());
+                }
+                tokio::time::sleep(IDLE_LOOKS).await;
+            }
+        }
+    }
+
+    fn give_up_on(&mut self, accounts: impl Iterator<Item = Account>) {
+        let now = self.engine.clock.now();
+        let facts = |account| Audit { account, started_at: now, finished_at: now, facts: Facts::NotReached };
+        self.waiting.extend(accounts.map(facts));
+    }
+
+    /// Says how the scan ended, over all who took part.
+    async fn end(&self, stopped: Option<Stop>) -> Result<ScanEnd, StoreError> {
+        let scan_id = self.begun.scan_id;
+        let tally = self.begun.patience.with(|store| store.tally(scan_id)).await?;
+        let end = |state, error, list_complete| Ok(ScanEnd { state, error, list_complete });
+        let scope = self.begun.selection.scope();
+        if let Some(error) = tally.list_error {
+            return end(ScanState::Failed, Some(error), false);
+        }
+        if let Some(problem) = self.unbelievable(&tally).filter(|_| tally.listed && scope == Scope::All) {
+            return end(ScanState::Failed, Some(problem), false);
+        }
+        let list_complete = tally.listed && scope == Scope::All;
         match stopped {
             Some(Stop::Interrupted) => {
                 let error = "interrupted before every account was visited";
@@ -336,12 +415,12 @@ impl<'a> Flow<'a> {
                 let error = format!("the scan's deadline passed ({deadline}, limits.scan_deadline)");
                 end(ScanState::Incomplete, Some(error), list_complete)
             }
-            None if self.scope == Scope::All && self.entered == 0 && self.locked > 0 => {
-                let example = self.example.unwrap_or_default();
+            None if scope == Scope::All && tally.entered == 0 && tally.locked > 0 => {
+                let example = tally.example.unwrap_or_default();
                 let error = format!(
                     "no account could be entered ({} tried), for example {example}; check `member_role`, its trust policy \
                      and the external id with `trustwatch doctor`",
-                    self.locked
+                    tally.locked
                 );
                 end(ScanState::Failed, Some(error), list_complete)
             }
@@ -350,17 +429,16 @@ impl<'a> Flow<'a> {
     }
 
     /// Why the account list is not believed, if it is not: it is much shorter than what is known.
-    fn unbelievable(&self, known: &[AccountId]) -> Option<String> {
-        let missing = known.iter().filter(|id| !self.listed.contains(id)).count();
+    fn unbelievable(&self, tally: &Tally) -> Option<String> {
+        let Tally { known, missing, .. } = *tally;
         let most = self.engine.organization.max_account_loss;
         #[expect(clippy::cast_precision_loss, reason = "numbers of accounts are far below 2^53")]
-        let share = missing as f64 / known.len().max(1) as f64;
+        let share = missing as f64 / known.max(1) as f64;
         (share > most).then(|| {
             format!(
-                "listing the accounts: {missing} of {} known accounts are missing from the list, more than \
+                "listing the accounts: {missing} of {known} known accounts are missing from the list, more than \
                  `max_account_loss` ({most}) allows, which is not believed; no account was closed. If they did leave, raise \
                  `max_account_loss` of organization `{}` for one scan",
-                known.len(),
                 self.engine.organization.name
             )
         })

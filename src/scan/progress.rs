@@ -25,12 +25,14 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    pub(super) fn account_listed(&self) {
-        self.listed.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn accounts_listed(&self, accounts: u64) {
+        self.listed.fetch_add(accounts, Ordering::Relaxed);
     }
 
-    pub(super) fn listing_done(&self) {
-        self.listing_done.store(true, Ordering::Relaxed);
+    /// What the store says is left, of a scan that others began or take part in.
+    pub(super) fn left(&self, left: u64, listing_done: bool) {
+        self.listed.fetch_max(self.recorded.load(Ordering::Relaxed) + left, Ordering::Relaxed);
+        self.listing_done.store(listing_done, Ordering::Relaxed);
     }
 
     pub(super) fn visit_recorded(&self, unreachable: bool) {

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use crate::config::TimeSpan;
 use crate::model::{ScanId, UnknownWord};
 
 /// A store that cannot do what was asked.
@@ -38,6 +42,31 @@ pub enum StoreError {
     /// The scan is over: another process took it for dead and ended it.
     #[error("scan {0} is over: another process took this one for dead and ended it; nothing was written")]
     ScanEnded(ScanId),
+    /// The list of a scan's accounts is another process's by now.
+    #[error("the accounts of scan {0} are listed by another process by now; nothing was written")]
+    ClaimLost(ScanId),
+    /// There is no scan to take part in.
+    #[error("organization `{0}` has no scan at work that this process can take part in")]
+    NothingAtWork(String),
+    /// The schedule's instant has its scan.
+    #[error("the scan of organization `{organization}` for {instant} was made already")]
+    AlreadyMade {
+        /// The configuration's name of the organization.
+        organization: String,
+        /// The instant of its schedule.
+        instant: DateTime<Utc>,
+    },
+    /// A transaction does not end.
+    #[error("the database has given no answer for {}", TimeSpan(*.0))]
+    Hangs(Duration),
+    /// The database was away for longer than it is waited for.
+    #[error("{problem}; it was waited for {waited} (store.max_outage)")]
+    Away {
+        /// What was being done, and what the engine said.
+        problem: Box<StoreError>,
+        /// For how long.
+        waited: TimeSpan,
+    },
     /// A history cannot be moved as asked.
     #[error("moving the history: {0}")]
     Transfer(String),
@@ -84,19 +113,31 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether it may be gone by the next scan: another process at work, or a server that restarts.
+    /// Whether it may be gone by the next scan: another process at work, or a database that was away.
     pub fn is_passing(&self) -> bool {
+        self.is_away()
+            || matches!(
+                self,
+                Self::ScanRunning(_) | Self::ScanEnded(_) | Self::NothingAtWork(_) | Self::AlreadyMade { .. }
+            )
+    }
+
+    /// Whether the database is away, or a transaction came in another's way: the same may be tried again.
+    pub fn is_away(&self) -> bool {
         match self {
-            Self::ScanRunning(_) | Self::ScanEnded(_) | Self::Connect { .. } => true,
+            Self::Connect { .. } | Self::Away { .. } | Self::Hangs(_) => true,
             Self::Statement { error, .. } => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::WorkerCrashed => true,
-                // Postgres: the server shuts down or starts (57P), connections break (08), transactions conflict (40).
-                sqlx::Error::Database(error) => error
-                    .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-                    .is_some_and(|error| ["57P", "08", "40"].iter().any(|class| error.code().starts_with(class))),
+                // Postgres: the server shuts down or starts (57P), has no connection left (53300), connections break (08),
+                // transactions conflict (40), or the session may only read, because the server is a standby by now (25006).
+                sqlx::Error::Database(error) => {
+                    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
+                        ["57P", "53300", "08", "40", "25006"].iter().any(|class| error.code().starts_with(class))
+                    })
+                }
                 _ => false,
             },
             _ => false,

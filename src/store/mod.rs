@@ -11,6 +11,7 @@ mod sqlite;
 mod stamp;
 mod table;
 mod transfer;
+mod work;
 
 use std::sync::Arc;
 
@@ -18,34 +19,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::config;
-use crate::model::{AccountId, Region, Requirement, ScanCost, ScanEnd, ScanId, Scope, Trigger, Visit};
+use crate::evaluate::OwnerView;
+use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use error::StoreError;
 pub use rows::{Cell, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};
-
-/// What is known of a scan when it begins.
-#[derive(Debug, Clone)]
-pub struct NewScan {
-    /// The configuration's name of the organization.
-    pub organization_name: String,
-    /// What started it.
-    pub trigger: Trigger,
-    /// Whether every account is visited.
-    pub scope: Scope,
-    /// The instant of the schedule that it answers, if one.
-    pub scheduled_for: Option<DateTime<Utc>>,
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    /// What satisfies the rule.
-    pub requirement: Requirement,
-    /// A hash of what can change a verdict.
-    pub configuration_hash: String,
-    /// The program's version.
-    pub version: String,
-}
+pub use work::{How, Joined, Known, NewScan, Past, Tally, Work};
 
 /// What a database says of its own schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,11 +97,16 @@ pub trait RowSink: Send {
     fn row(&mut self, cells: Vec<Cell>);
 }
 
-/// Where results are kept. The caller says what time it is. Every verb is one transaction.
+/// Where results are kept. The caller says what time it is, but for leases: those go by the database's clock, which all
+/// who share it see. Every verb is one transaction.
+///
+/// A scan's accounts are rows to be claimed by the processes that take part in it, each under the name of its `worker`. What
+/// a process claimed is its own until its lease ends; whatever it brings after another has taken it over is not written.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Begins a scan. Scans of the same organization that a dead process left `running` are closed as `incomplete`.
-    async fn begin_scan(&self, scan: &NewScan) -> Result<ScanId, StoreError>;
+    /// Begins a scan; or joins the one that is at work for the organization, or goes on with one that a dead process left
+    /// behind, where it is the same in kind and configuration. One that cannot be gone on with is closed as `incomplete`.
+    async fn begin_scan(&self, scan: &NewScan, worker: &str) -> Result<Joined, StoreError>;
 
     /// Says which organization a scan is of, once AWS has told. Where it is known by a name of `others`, that name is
     /// returned and nothing is changed: two names for one organization would overwrite each other's results.
@@ -130,15 +117,52 @@ pub trait Store: Send + Sync {
         others: &[String],
     ) -> Result<Option<String>, StoreError>;
 
-    /// The accounts that were members of the scan's organization when it began.
-    async fn known_accounts(&self, scan: ScanId) -> Result<Vec<AccountId>, StoreError>;
+    /// Keeps what was discovered, for all who take part; the first word counts.
+    async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError>;
+
+    /// What is known to all who take part; `None` while nothing was discovered.
+    async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError>;
+
+    /// Whether this process is the one that lists the accounts: where nobody does, it is from now on.
+    async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError>;
+
+    /// Adds accounts that are to be visited; those that are there already, or recorded, stay as they are. Of a process that
+    /// lists them no longer, as of any process here, nothing is taken: [`StoreError::ClaimLost`].
+    async fn add_accounts(&self, scan: ScanId, worker: &str, accounts: &[Listed]) -> Result<(), StoreError>;
+
+    /// Says that the list has ended, and why if not well.
+    async fn end_listing(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        problem: Option<&str>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Claims up to `most` accounts that nobody alive has claimed: owners of the organization's analyzers first.
+    async fn claim_accounts(&self, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError>;
+
+    /// Gives back what this process has claimed, but for `held`.
+    async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError>;
+
+    /// Keeps what an owner said, for all who take part.
+    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError>;
+
+    /// Renews this process's lease, and says how the scan is getting on.
+    async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError>;
 
     /// The regions last seen for an account.
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError>;
 
     /// Records visits, in one transaction: the visits themselves, what changed in the accounts' coverage and why, and their
-    /// analyzers.
-    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<(), StoreError>;
+    /// analyzers. Returns which were recorded: those of accounts that this process has lost to another are not.
+    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError>;
+
+    /// How the scan has gone, over all who took part.
+    async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError>;
+
+    /// Leaves a scan that goes on without this process: gives back what it claimed, and adds what it cost.
+    async fn leave_scan(&self, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError>;
 
     /// Ends a scan: closes accounts that have left, and adds up.
     async fn finish_scan(
@@ -148,6 +172,18 @@ pub trait Store: Send + Sync {
         cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
+
+    /// Ends, as `incomplete`, the scans of an organization that this process has given up and that nobody else takes part in.
+    async fn abandon_scans(
+        &self,
+        organization_name: &str,
+        worker: &str,
+        problem: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// The scans of an organization, by its name in the configuration, up to an instant.
+    async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError>;
 
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
@@ -185,7 +221,7 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Arc<dyn St
     Ok(if settings.is_postgres() {
         Arc::new(postgres::open(settings, access).await?)
     } else {
-        Arc::new(sqlite::open(&settings.url, access).await?)
+        Arc::new(sqlite::open(settings, access).await?)
     })
 }
 

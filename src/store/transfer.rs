@@ -30,6 +30,10 @@ const TABLES: &[&str] = &[
     "ou_count",
     "scan_call",
     "scan_cost",
+    "scan_work",
+    "participant",
+    "claim",
+    "owner_view",
 ];
 
 /// Rows that travel together.
@@ -84,7 +88,7 @@ pub async fn transfer(from: &config::Store, to: &config::Store) -> Result<Vec<Mo
         return Err(StoreError::Missing(file));
     }
     // Opened to write, so that nobody else does meanwhile.
-    let source = sqlite::open(&from.url, Access::Write { migrate: false }).await?;
+    let source = sqlite::open(from, Access::Write { migrate: false }).await?;
     let target = match postgres::open(to, Access::Write { migrate: true }).await {
         Ok(target) => target,
         Err(error) => {

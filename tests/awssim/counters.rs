@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 #[derive(Debug, Default)]
 pub struct Counters {
+    counted: tokio::sync::Notify,
     operations: Mutex<BTreeMap<String, Operation>>,
     /// Successful `ListAnalyzers` first pages by account and region, to show that no work is done twice.
     listed: Mutex<BTreeMap<(String, String), u64>>,
@@ -64,6 +65,20 @@ impl Counters {
             Answer::Error => entry.errors += 1,
             Answer::Throttled => entry.throttled += 1,
             Answer::Fault => entry.faults += 1,
+        }
+        drop(operations);
+        self.counted.notify_waiters();
+    }
+
+    /// Waits until an operation was called so often, such as `sts:AssumeRole`.
+    pub async fn reach(&self, operation: &str, calls: u64) {
+        loop {
+            let mut counted = std::pin::pin!(self.counted.notified());
+            counted.as_mut().enable();
+            if self.calls(operation) >= calls {
+                return;
+            }
+            counted.await;
         }
     }
 

@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("aws", &["model", "config"]),
     ("store", &["model", "evaluate", "config"]),
     ("scan", &["model", "clock", "evaluate", "config", "aws", "store"]),
-    ("schedule", &["model", "config", "clock"]),
+    ("schedule", &["model", "config", "scan", "store"]),
     ("http", &["store", "clock", "config", "model"]),
     ("telemetry", &["config"]),
     ("lifecycle", &[]),

@@ -29,7 +29,7 @@ fn a_key_that_is_like_no_other() {
     refused(
         "[schedule]\nfrequency = 1\n",
         &[],
-        "the configuration has a fault\n  schedule.frequency (t.toml, line 2): unknown key; known here: cron, time_zone",
+        "the configuration has a fault\n  schedule.frequency (t.toml, line 2): unknown key; known here: cron, time_zone, jitter, on_start, missed",
     );
 }
 
@@ -295,7 +295,7 @@ async fn a_database_from_a_newer_version() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(run_against(&sim, folder.path(), &["migrate"]).await.code, 0);
     from_the_future(&folder.path().join("trustwatch.db")).await;
-    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 2; use a newer \
+    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 3; use a newer \
                    trustwatch, or another database\n";
     for arguments in [&["scan"][..], &["migrate"], &["query", "SELECT 1"]] {
         let ran = run_against(&sim, folder.path(), arguments).await;

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use trustwatch::model::{AccountId, Region, ScanCost, ScanEnd, ScanId, Visit};
-use trustwatch::store::{NewScan, Pruned, Retention, RowSink, ScanReport, Store, StoreError};
+use trustwatch::evaluate::OwnerView;
+use trustwatch::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
+use trustwatch::store::{
+    Joined, Known, NewScan, Past, Pruned, Retention, RowSink, ScanReport, Store, StoreError, Tally, Work,
+};
 
 use crate::support::rows;
 
@@ -29,9 +32,15 @@ pub const VIEWS: &[&str] = &[
 pub struct Both {
     pub sqlite: Arc<dyn Store>,
     pub postgres: Arc<dyn Store>,
+    /// What a scan lists and claims at once would else come in another order here than there.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Both {
+    pub fn new(sqlite: Arc<dyn Store>, postgres: Arc<dyn Store>) -> Self {
+        Self { sqlite, postgres, turn: tokio::sync::Mutex::default() }
+    }
+
     /// Fails if any view differs.
     pub async fn agree(&self, what: &str) {
         for view in VIEWS {
@@ -67,8 +76,8 @@ fn same<T: PartialEq + std::fmt::Debug>(
 
 #[async_trait]
 impl Store for Both {
-    async fn begin_scan(&self, scan: &NewScan) -> Result<ScanId, StoreError> {
-        same(self.sqlite.begin_scan(scan).await, self.postgres.begin_scan(scan).await)
+    async fn begin_scan(&self, scan: &NewScan, worker: &str) -> Result<Joined, StoreError> {
+        same(self.sqlite.begin_scan(scan, worker).await, self.postgres.begin_scan(scan, worker).await)
     }
 
     async fn identify_organization(
@@ -81,23 +90,94 @@ impl Store for Both {
         same(here, self.postgres.identify_organization(scan, organization_id, others).await)
     }
 
-    async fn known_accounts(&self, scan: ScanId) -> Result<Vec<AccountId>, StoreError> {
-        let sorted = |accounts: Result<Vec<AccountId>, StoreError>| {
-            accounts.map(|mut accounts| {
-                accounts.sort();
-                accounts
-            })
-        };
-        same(sorted(self.sqlite.known_accounts(scan).await), sorted(self.postgres.known_accounts(scan).await))
+    async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.keep_discovered(scan, discovered).await;
+        same(here, self.postgres.keep_discovered(scan, discovered).await)
+    }
+
+    async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {
+        same(self.sqlite.known(scan).await, self.postgres.known(scan).await)
+    }
+
+    async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
+        let _turn = self.turn.lock().await;
+        same(self.sqlite.take_listing(scan, worker).await, self.postgres.take_listing(scan, worker).await)
+    }
+
+    async fn add_accounts(&self, scan: ScanId, worker: &str, accounts: &[Listed]) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.add_accounts(scan, worker, accounts).await;
+        same(here, self.postgres.add_accounts(scan, worker, accounts).await)
+    }
+
+    async fn end_listing(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        problem: Option<&str>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.end_listing(scan, worker, problem, at).await;
+        same(here, self.postgres.end_listing(scan, worker, problem, at).await)
+    }
+
+    async fn claim_accounts(&self, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.claim_accounts(scan, worker, most).await;
+        same(here, self.postgres.claim_accounts(scan, worker, most).await)
+    }
+
+    async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.hand_back(scan, worker, held).await;
+        same(here, self.postgres.hand_back(scan, worker, held).await)
+    }
+
+    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.keep_owner(scan, owner, view).await;
+        same(here, self.postgres.keep_owner(scan, owner, view).await)
+    }
+
+    async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError> {
+        let _turn = self.turn.lock().await;
+        same(self.sqlite.beat(scan, worker).await, self.postgres.beat(scan, worker).await)
     }
 
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError> {
         same(self.sqlite.known_regions(scan, account).await, self.postgres.known_regions(scan, account).await)
     }
 
-    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<(), StoreError> {
+    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError> {
+        let _turn = self.turn.lock().await;
         let here = self.sqlite.record_visits(scan, visits, worker).await;
         same(here, self.postgres.record_visits(scan, visits, worker).await)
+    }
+
+    async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {
+        same(self.sqlite.tally(scan).await, self.postgres.tally(scan).await)
+    }
+
+    async fn leave_scan(&self, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError> {
+        let here = self.sqlite.leave_scan(scan, worker, cost).await;
+        same(here, self.postgres.leave_scan(scan, worker, cost).await)
+    }
+
+    async fn abandon_scans(
+        &self,
+        organization_name: &str,
+        worker: &str,
+        problem: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let here = self.sqlite.abandon_scans(organization_name, worker, problem, at).await;
+        same(here, self.postgres.abandon_scans(organization_name, worker, problem, at).await)
+    }
+
+    async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
+        same(self.sqlite.past(organization_name, now).await, self.postgres.past(organization_name, now).await)
     }
 
     async fn finish_scan(

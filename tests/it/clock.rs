@@ -13,7 +13,7 @@ use trustwatch::store::NewScan;
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
-use crate::support::{Kept, Story, on_each_engine, scan};
+use crate::support::{self, Kept, Story, on_each_engine, scan};
 
 /// Says what it is told.
 struct ManualClock(Mutex<DateTime<Utc>>);
@@ -87,6 +87,7 @@ fn visit(account: &str, finished_at: DateTime<Utc>, status: &str) -> Visit {
         regions_read: vec![region],
         blind: Vec::new(),
         analyzers: vec![analyzer],
+        entered: Some(true),
     }
 }
 
@@ -101,12 +102,17 @@ async fn what_two_members_saw_of_one_owner_may_be_recorded_in_any_order(kept: Ke
         requirement: Requirement::Either,
         configuration_hash: String::new(),
         version: String::new(),
+        resumes_from: noon(),
+        begins: true,
     };
-    let scan = story.store.begin_scan(&begun).await.unwrap();
+    let scan = story.store.begin_scan(&begun, "test").await.unwrap().scan_id;
     story.store.identify_organization(scan, "o-test", &[]).await.unwrap();
+    story.store.keep_discovered(scan, &support::discovered("o-test")).await.unwrap();
     let later = noon() + TimeDelta::seconds(5);
-    story.store.record_visits(scan, &[visit("000000000001", later, "ACTIVE")], "test").await.unwrap();
-    story.store.record_visits(scan, &[visit("000000000002", noon(), "DISABLED")], "test").await.unwrap();
+    for visits in [[visit("000000000001", later, "ACTIVE")], [visit("000000000002", noon(), "DISABLED")]] {
+        support::claim(story.store.as_ref(), scan, "test", &visits).await;
+        assert_eq!(story.store.record_visits(scan, &visits, "test").await.unwrap(), [visits[0].account.id]);
+    }
     assert_eq!(story.rows("SELECT status FROM current_analyzers").await, [["DISABLED"]]);
 }
 

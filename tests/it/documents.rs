@@ -177,10 +177,10 @@ async fn the_document_is_what_the_schema_says_and_its_questions_are_answered_by_
     let folder = tempfile::tempdir().unwrap();
     let file = config::Store::at(format!("sqlite://{}", folder.path().join("sample.db").display()));
     let server = config::Store::at(database().await);
-    let both = Both {
-        sqlite: store::open(&file, Access::Write { migrate: true }).await.unwrap(),
-        postgres: store::open(&server, Access::Write { migrate: true }).await.unwrap(),
-    };
+    let both = Both::new(
+        store::open(&file, Access::Write { migrate: true }).await.unwrap(),
+        store::open(&server, Access::Write { migrate: true }).await.unwrap(),
+    );
     sample::fill(&both).await;
     crate::invariants::hold(&both, "the sample").await;
     both.agree("the sample").await;

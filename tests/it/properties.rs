@@ -115,7 +115,7 @@ async fn both_engines_tell_the_same_story_and_the_invariants_hold_after_every_st
         let mut story = Story::begin(&drawn(seed)).await;
         let postgres = config::Store::at(postgres::database().await);
         let postgres = store::open(&postgres, Access::Write { migrate: true }).await.unwrap();
-        let both = Arc::new(Both { sqlite: Arc::clone(&story.store), postgres });
+        let both = Arc::new(Both::new(Arc::clone(&story.store), postgres));
         story.store = Arc::clone(&both) as Arc<dyn Store>;
         // Accounts that a story takes away are not disbelieved, and what is not answered is given up soon.
         story.organization.max_account_loss = 1.0;

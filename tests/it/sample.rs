@@ -10,6 +10,8 @@ use trustwatch::model::{
 };
 use trustwatch::store::{NewScan, Store};
 
+use crate::support;
+
 const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
 
 /// Id, name, OU.
@@ -115,9 +117,13 @@ fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>,
         regions_read: if locked { Vec::new() } else { REGIONS.iter().map(|region| Region::new(region)).collect() },
         blind: Vec::new(),
         analyzers: if locked { Vec::new() } else { analyzers(id, date) },
+        entered: Some(!locked),
         account,
     }
 }
+
+/// Who makes the visits.
+const WORKER: &str = "scanner-1:1";
 
 /// Feeds a store the scans of every morning, from the first of July.
 pub async fn fill(store: &dyn Store) {
@@ -140,9 +146,12 @@ pub async fn scan(store: &dyn Store, at: DateTime<Utc>, locked: &[&str]) {
         requirement: Requirement::Either,
         configuration_hash: "5f2b8a1c9d3e4f60".into(),
         version: "0.1.0".into(),
+        resumes_from: at,
+        begins: true,
     };
-    let scan = store.begin_scan(&scan).await.unwrap();
+    let scan = store.begin_scan(&scan, WORKER).await.unwrap().scan_id;
     assert_eq!(store.identify_organization(scan, "o-example", &[]).await.unwrap(), None);
+    store.keep_discovered(scan, &support::discovered("o-example")).await.unwrap();
     let members = ACCOUNTS.into_iter().filter(|(id, ..)| match *id {
         "666666666666" => date >= day(11, 10),
         "777777777777" => date < day(10, 15),
@@ -155,7 +164,8 @@ pub async fn scan(store: &dyn Store, at: DateTime<Utc>, locked: &[&str]) {
             visit(account, date, at + TimeDelta::milliseconds(200 * at_once as i64), locked)
         })
         .collect();
-    store.record_visits(scan, &visits, "scanner-1:1").await.unwrap();
+    support::claim(store, scan, WORKER, &visits).await;
+    assert_eq!(store.record_visits(scan, &visits, WORKER).await.unwrap().len(), visits.len());
     let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
     let count = |service, operation, calls| CallCount {
         service,

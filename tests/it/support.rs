@@ -10,10 +10,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 use trustwatch::aws::Aws;
 use trustwatch::clock::SystemClock;
 use trustwatch::config::{self, Limits, Organization, TimeSpan};
+use trustwatch::model::{Discovered, Listed, ScanId, Visit};
 use trustwatch::scan::{Allowance, Engine, Outcome, Progress, Request};
 use trustwatch::store::{self, Access, Cell, RowSink, ScanReport, Store};
 
@@ -86,6 +89,8 @@ impl Story {
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
             worker: "test".into(),
+            lease: self.settings.lease.0,
+            max_outage: self.settings.max_outage.0,
         }
     }
 
@@ -129,6 +134,33 @@ pub async fn scan(engine: &Engine) -> Outcome {
         .scan(Request::manual(), Arc::new(Progress::default()), CancellationToken::new())
         .await
         .expect("the store does its part")
+}
+
+/// Statements beside the store's own, as nobody should make them.
+pub async fn by_hand(settings: &config::Store, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    if settings.is_postgres() {
+        let mut connection = PgConnection::connect(&settings.url).await.unwrap();
+        connection.execute("SET search_path = trustwatch").await.unwrap();
+        connection.execute(sql).await.unwrap();
+    } else {
+        let options = SqliteConnectOptions::new().filename(store::file_of(&settings.url));
+        options.connect().await.unwrap().execute(sql).await.unwrap();
+    }
+}
+
+/// Claims the accounts of visits, as whoever is to record them has done.
+pub async fn claim(store: &dyn Store, scan: ScanId, worker: &str, visits: &[Visit]) {
+    let listed: Vec<Listed> =
+        visits.iter().map(|visit| Listed { account: visit.account.clone(), is_owner: false }).collect();
+    assert!(store.take_listing(scan, worker).await.unwrap(), "the list is not another's");
+    store.add_accounts(scan, worker, &listed).await.unwrap();
+    assert_eq!(store.claim_accounts(scan, worker, listed.len() as u32).await.unwrap().len(), listed.len());
+}
+
+/// What is known of an organization of one account.
+pub fn discovered(organization_id: &str) -> Discovered {
+    Discovered { organization_id: organization_id.into(), management: None, owners: Vec::new(), owners_known: true }
 }
 
 /// The SDK's configuration of a caller, with the endpoint that `AWS_ENDPOINT_URL` would name.

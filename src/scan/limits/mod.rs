@@ -4,6 +4,7 @@ mod health;
 mod rate;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Allowance {
     call_deadline: Duration,
     rates: BTreeMap<Operation, Rate>,
     callers: Mutex<HashMap<AccountId, Arc<Buckets>>>,
+    /// The processes that make calls from the same accounts: each dares its part of their rates.
+    among: Arc<AtomicU32>,
 }
 
 impl Allowance {
@@ -48,23 +51,38 @@ impl Allowance {
             call_deadline: limits.call_deadline.0,
             rates: Operation::ALL.iter().filter_map(rate).collect(),
             callers: Mutex::default(),
+            among: Arc::new(AtomicU32::new(1)),
         }
+    }
+
+    /// Shares the rates of the accounts that calls are made from among so many processes. An account is visited by one process
+    /// at a time, so its own rates are not shared; nor is what may be under way at once, which is each process's own.
+    pub fn share_among(&self, processes: u32) {
+        self.among.store(processes.max(1), Ordering::Relaxed);
     }
 }
 
 /// The token buckets of one account that is charged for calls: one for each operation and, where the operation has one in each
 /// region, region.
-#[derive(Debug, Default)]
-pub struct Buckets(Mutex<HashMap<Charged, Arc<Bucket>>>);
+#[derive(Debug)]
+pub struct Buckets {
+    by_charge: Mutex<HashMap<Charged, Arc<Bucket>>>,
+    among: Arc<AtomicU32>,
+}
 
 /// What AWS counts apart.
 type Charged = (Operation, Option<Region>);
 
 impl Buckets {
+    fn new(among: Arc<AtomicU32>) -> Self {
+        Self { by_charge: Mutex::default(), among }
+    }
+
     fn bucket(&self, allowance: &Allowance, operation: Operation, region: Option<&Region>) -> Option<Arc<Bucket>> {
         let rate = *allowance.rates.get(&operation)?;
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.entry((operation, region.cloned())).or_insert_with(|| Arc::new(Bucket::new(rate)));
+        let mut buckets = self.by_charge.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Bucket::new(rate, Arc::clone(&self.among)));
+        let bucket = buckets.entry((operation, region.cloned())).or_insert_with(new);
         Some(Arc::clone(bucket))
     }
 }
@@ -75,13 +93,15 @@ pub struct Limits {
     allowance: Arc<Allowance>,
     health: Health,
     costs: Costs,
+    /// What is shared with nobody.
+    alone: Arc<AtomicU32>,
 }
 
 impl Limits {
     /// Governs one scan within what all may do.
     pub fn new(allowance: Arc<Allowance>) -> Self {
         let health = Health::new(allowance.attempt_timeout);
-        Self { allowance, health, costs: Costs::new() }
+        Self { allowance, health, costs: Costs::new(), alone: Arc::new(AtomicU32::new(1)) }
     }
 
     /// What was called so far, and what was waited for.
@@ -92,13 +112,15 @@ impl Limits {
     /// Calls that are charged to an account that calls are made from, again and again: its buckets outlive the scan.
     pub fn from_caller(&self, caller: AccountId, deadline: Instant) -> Calls<'_> {
         let mut callers = self.allowance.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let buckets = Arc::clone(callers.entry(caller).or_default());
+        let new = || Arc::new(Buckets::new(Arc::clone(&self.allowance.among)));
+        let buckets = Arc::clone(callers.entry(caller).or_insert_with(new));
         Calls { limits: self, buckets, region: None, deadline }
     }
 
     /// Calls that are charged to an account that is visited: its buckets live as long as the visit.
     pub fn in_visit(&self, deadline: Instant) -> Calls<'_> {
-        Calls { limits: self, buckets: Arc::default(), region: None, deadline }
+        let buckets = Arc::new(Buckets::new(Arc::clone(&self.alone)));
+        Calls { limits: self, buckets, region: None, deadline }
     }
 }
 
@@ -188,7 +210,7 @@ impl<'a> Calls<'a> {
         number: u32,
         last: Option<&AwsError>,
     ) -> Result<Admitted<'a>, AwsError> {
-        let Limits { allowance, health, costs } = self.limits;
+        let Limits { allowance, health, costs, .. } = self.limits;
         let bucket = self.buckets.bucket(allowance, operation, self.region);
         if let (Some(bucket), Some(tally)) = (&bucket, costs.of(operation)) {
             bucket.take(&tally.waits_for_rate).await;

@@ -1,7 +1,8 @@
 //! How fast: token buckets that learn from AWS's throttling.
 
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -53,6 +54,8 @@ pub struct Bucket {
     /// Whoever waits, waits in turn.
     turn: tokio::sync::Mutex<()>,
     pace: Mutex<Pace>,
+    /// The processes that share the rate.
+    among: Arc<AtomicU32>,
 }
 
 /// How much of its rate a bucket dares.
@@ -72,8 +75,8 @@ impl Pace {
 }
 
 impl Bucket {
-    /// A full bucket.
-    pub fn new(rate: Rate) -> Self {
+    /// A full bucket, of which each of `among` processes has its part.
+    pub fn new(rate: Rate, among: Arc<AtomicU32>) -> Self {
         let now = Instant::now();
         let clock = TokioClock(now);
         // Validation holds rates between a call in 1,000 seconds and a million calls a second.
@@ -87,6 +90,7 @@ impl Bucket {
             clock,
             turn: tokio::sync::Mutex::default(),
             pace: Mutex::new(Pace { share: 1.0, at: now, held_until: now }),
+            among,
         }
     }
 
@@ -134,7 +138,7 @@ impl Bucket {
         let share = self.pace().share(Instant::now());
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between PRICE and PRICE / LEAST")]
         let price = (f64::from(PRICE) / share).round() as u32;
-        price
+        price.saturating_mul(self.among.load(Ordering::Relaxed))
     }
 
     /// AWS throttled a call: the rate falls, and nothing is asked before AWS's own time is up.
@@ -156,6 +160,10 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    fn bucket(per_second: f64, burst: u32) -> Bucket {
+        Bucket::new(Rate { per_second, burst }, Arc::new(AtomicU32::new(1)))
+    }
+
     async fn takes(bucket: &Bucket, number: u32) -> Duration {
         let begun = Instant::now();
         let waiting = Busy::default();
@@ -171,20 +179,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_free_and_the_rest_comes_at_the_rate() {
-        let bucket = Bucket::new(Rate { per_second: 8.0, burst: 12 });
+        let bucket = bucket(8.0, 12);
         is_about(takes(&bucket, 12).await, 0.0);
         is_about(takes(&bucket, 40).await, 5.0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_may_be_less_than_one_a_second() {
-        let bucket = Bucket::new(Rate { per_second: 0.1, burst: 1 });
+        let bucket = bucket(0.1, 1);
         is_about(takes(&bucket, 3).await, 20.0);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_of_several_processes_dares_its_part_of_the_rate_and_of_the_burst() {
+        let among = Arc::new(AtomicU32::new(4));
+        let bucket = Bucket::new(Rate { per_second: 8.0, burst: 12 }, Arc::clone(&among));
+        is_about(takes(&bucket, 3).await, 0.0);
+        is_about(takes(&bucket, 10).await, 5.0);
+        among.store(1, Ordering::Relaxed);
+        is_about(takes(&bucket, 40).await, 5.0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn throttling_lowers_the_rate_once_for_each_event_and_it_comes_back() {
-        let bucket = Bucket::new(Rate { per_second: 100.0, burst: 1 });
+        let bucket = bucket(100.0, 1);
         takes(&bucket, 1).await;
         for _ in 0..50 {
             bucket.throttled(None);
@@ -197,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn however_often_it_is_throttled_a_bucket_goes_on() {
-        let bucket = Bucket::new(Rate { per_second: 32.0, burst: 1 });
+        let bucket = bucket(32.0, 1);
         for _ in 0..40 {
             tokio::time::sleep(ONE_EVENT).await;
             bucket.throttled(None);
@@ -207,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_asked_before_the_time_that_aws_names_and_a_very_long_one_is_cut() {
-        let bucket = Bucket::new(Rate { per_second: 100.0, burst: 100 });
+        let bucket = bucket(100.0, 100);
         bucket.throttled(Some(Duration::from_secs(7)));
         let first = takes(&bucket, 1).await;
         assert!(first >= Duration::from_secs(7) && first < Duration::from_secs(8), "{first:?}");
@@ -217,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_who_wait_share_the_rate() {
-        let bucket = Bucket::new(Rate { per_second: 10.0, burst: 1 });
+        let bucket = bucket(10.0, 1);
         let begun = Instant::now();
         let waiting = Busy::default();
         futures_util::future::join_all((0..21).map(|_| bucket.take(&waiting))).await;

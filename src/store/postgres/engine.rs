@@ -1,35 +1,25 @@
 //! What Postgres does in its own way.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, Postgres, Transaction};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, FromRow, Postgres, Transaction};
 
-use tokio::time::timeout;
-
-use super::PATIENCE;
-use crate::model::ScanId;
 use crate::store::StoreError;
-use crate::store::error::Doing;
+use crate::store::stamp::Stamp;
 use crate::store::table::{Column, Table};
 
 pub type Connection = sqlx::PgConnection;
 pub type Pool = sqlx::PgPool;
 
+/// Takes only what no other transaction is taking.
+pub const SKIP_LOCKED: &str = "FOR UPDATE OF claim SKIP LOCKED";
+
 /// A schema of a Postgres database.
 pub struct Engine {
     pub(super) pool: Pool,
-    pub(super) options: PgConnectOptions,
-    pub(super) schema: String,
-    /// By organization: the connection that holds the right to scan it, and the scan.
-    pub(super) held: Mutex<HashMap<String, (ScanId, Connection)>>,
-}
-
-/// The right to scan an organization: a lock of a connection's own, which the server lets go of when the process dies.
-pub struct Hold {
-    organization: String,
-    connection: Connection,
+    /// For how long a process that says nothing keeps what it claimed.
+    pub(super) lease: Duration,
 }
 
 impl Engine {
@@ -42,65 +32,26 @@ impl Engine {
         Ok(&self.pool)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<String, (ScanId, Connection)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub async fn hold(&self, organization: &str) -> Result<Hold, StoreError> {
-        const DOING: &str = "taking the right to scan";
-        // A scan of this process that failed has kept it; an organization is scanned once at a time.
-        let kept = self.held().remove(organization);
-        if let Some((_, mut connection)) = kept
-            && matches!(timeout(PATIENCE, sqlx::Connection::ping(&mut connection)).await, Ok(Ok(())))
-        {
-            return Ok(Hold { organization: organization.to_owned(), connection });
-        }
-        let mut connection = self.options.connect().await.doing(DOING)?;
-        let taken = self.try_lock(&mut connection, organization).await.doing(DOING)?;
-        let organization = organization.to_owned();
-        if taken { Ok(Hold { organization, connection }) } else { Err(StoreError::ScanRunning(organization)) }
-    }
-
-    /// Takes the right to scan the organization that AWS names, by whatever name another configuration knows it.
-    pub async fn hold_organization(&self, scan: ScanId, organization_id: &str) -> Result<(), StoreError> {
-        const DOING: &str = "taking the right to scan";
-        let kept = self.held().extract_if(|_, (kept, _)| *kept == scan).next();
-        let Some((organization, (_, mut connection))) = kept else { return Err(StoreError::ScanEnded(scan)) };
-        let taken = self.try_lock(&mut connection, organization_id).await.doing(DOING)?;
-        self.keep(scan, Hold { organization, connection });
-        if taken { Ok(()) } else { Err(StoreError::ScanRunning(organization_id.to_owned())) }
-    }
-
-    async fn try_lock(&self, connection: &mut Connection, what: &str) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(format!("trustwatch scan {} {what}", self.schema))
-            .fetch_one(connection)
-            .await
-    }
-
-    pub fn keep(&self, scan: ScanId, hold: Hold) {
-        self.held().insert(hold.organization, (scan, hold.connection));
-    }
-
-    pub async fn let_go(&self, scan: ScanId) {
-        let kept = self.held().extract_if(|_, (kept, _)| *kept == scan).next();
-        if let Some((_, (_, mut connection))) = kept {
-            // The server answers, so the next scan finds it free. A connection that is gone already holds nothing.
-            let _ = timeout(PATIENCE, async {
-                sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut connection).await?;
-                sqlx::Connection::close(connection).await
-            })
-            .await;
-        }
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     pub async fn close(&self) {
-        let held = std::mem::take(&mut *self.held());
-        for (_, connection) in held.into_values() {
-            let _ = sqlx::Connection::close(connection).await;
-        }
         self.pool.close().await;
     }
+}
+
+/// Lets scans begin one after the other: whether one is at work decides what the next may do.
+pub async fn serialize(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('trustwatch scans ' || current_schema(), 0))")
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// The server's time: what all who share it go by, however wrong their own clocks are.
+pub async fn now(connection: &mut Connection) -> Result<Stamp, sqlx::Error> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
 }
 
 /// Begins a transaction.

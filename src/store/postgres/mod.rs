@@ -7,7 +7,6 @@ mod query;
 mod sql;
 
 use std::str::FromStr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -27,7 +26,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 const CONNECTIONS: u32 = 8;
 
 /// How long a connection is waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Opens a schema; creates it where `access` allows.
 ///
@@ -47,7 +46,7 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
         pool.close().await;
         return Err(error);
     }
-    Ok(Engine { pool, options, schema: settings.schema.clone(), held: Mutex::default() })
+    Ok(Engine { pool, lease: settings.lease.0 })
 }
 
 /// What a database says of its schema.

@@ -60,7 +60,7 @@ struct Seen {
     at: Stamp,
 }
 
-pub async fn write(connection: &mut Connection, organization_key: i32, visits: &[Visit]) -> Result<(), StoreError> {
+pub async fn write(connection: &mut Connection, organization_key: i32, visits: &[&Visit]) -> Result<(), StoreError> {
     let mut owners: BTreeSet<AccountId> = visits.iter().map(|visit| visit.account.id).collect();
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     // Where the owner's own list was read to its end, an analyzer that is not on it is gone.

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute};
 use super::visits::close_coverage;
-use super::{analyzers, stale};
+use super::{analyzers, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -64,6 +64,16 @@ pub async fn finish(
     transaction.commit().await.doing(DOING)
 }
 
+/// Takes a process out of a scan that may go on without it.
+pub async fn leave(pool: &Pool, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError> {
+    const DOING: &str = "leaving a scan";
+    let mut transaction = begin(pool).await.doing(DOING)?;
+    work::leave(&mut transaction, scan, worker).await.doing(DOING)?;
+    write_calls(&mut transaction, scan, &cost.calls).await?;
+    write_stages(&mut transaction, scan, cost).await?;
+    transaction.commit().await.doing(DOING)
+}
+
 /// Ends a scan that still runs.
 pub async fn end_scan(
     connection: &mut Connection,
@@ -84,6 +94,7 @@ pub async fn end_scan(
     }
     stale::mark(connection, scan, at).await?;
     count(connection, scan, end, at).await?;
+    work::forget(connection, scan).await.doing(DOING)?;
     if !end.list_complete {
         // Of a list that broke off the rest is missing: no trend begins with that.
         return Ok(());
@@ -140,6 +151,7 @@ async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Sta
     .map(|_| ())
 }
 
+/// Adds what one process cost: of several, and of one that began again, it adds up.
 async fn write_calls(connection: &mut Connection, scan: ScanId, calls: &[CallCount]) -> Result<(), StoreError> {
     if calls.is_empty() {
         return Ok(());
@@ -158,14 +170,27 @@ async fn write_calls(connection: &mut Connection, scan: ScanId, calls: &[CallCou
         .real("rate_wait_seconds", |count| count.rate_wait_seconds)
         .done();
     let insert = "INSERT INTO scan_call (scan_id, service, operation, calls, retries, throttled, errors, seconds, bytes, rate_wait_seconds)
-                  SELECT scan_id, service, operation, calls, retries, throttled, errors, seconds, bytes, rate_wait_seconds FROM new";
+                  SELECT scan_id, service, operation, calls, retries, throttled, errors, seconds, bytes, rate_wait_seconds FROM new
+                  WHERE true
+                  ON CONFLICT (scan_id, service, operation) DO UPDATE SET
+                      calls = scan_call.calls + excluded.calls, retries = scan_call.retries + excluded.retries,
+                      throttled = scan_call.throttled + excluded.throttled, errors = scan_call.errors + excluded.errors,
+                      seconds = scan_call.seconds + excluded.seconds, bytes = scan_call.bytes + excluded.bytes,
+                      rate_wait_seconds = scan_call.rate_wait_seconds + excluded.rate_wait_seconds";
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
 
 async fn write_stages(connection: &mut Connection, scan: ScanId, cost: &ScanCost) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO scan_cost (scan_id, discover_seconds, assume_seconds, audit_seconds, evaluate_seconds, store_seconds, bound_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (scan_id) DO UPDATE SET
+             discover_seconds = scan_cost.discover_seconds + excluded.discover_seconds,
+             assume_seconds = scan_cost.assume_seconds + excluded.assume_seconds,
+             audit_seconds = scan_cost.audit_seconds + excluded.audit_seconds,
+             evaluate_seconds = scan_cost.evaluate_seconds + excluded.evaluate_seconds,
+             store_seconds = scan_cost.store_seconds + excluded.store_seconds,
+             bound_by = excluded.bound_by",
     )
     .bind(scan)
     .bind(cost.stages.discover)

@@ -8,22 +8,23 @@ mod report;
 mod scans;
 mod stale;
 mod visits;
+mod work;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
-use crate::model::{AccountId, Region, ScanCost, ScanEnd, ScanId, Visit};
+use crate::evaluate::OwnerView;
+use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::error::Doing;
-use crate::store::{NewScan, Pruned, Retention, RowSink, ScanReport, Store, StoreError};
+use crate::store::{
+    Joined, Known, NewScan, Past, Pruned, Retention, RowSink, ScanReport, Store, StoreError, Tally, Work,
+};
 
 #[async_trait]
 impl Store for Engine {
-    async fn begin_scan(&self, scan: &NewScan) -> Result<ScanId, StoreError> {
-        let hold = self.hold(&scan.organization_name).await?;
-        let scan_id = scans::begin(self.writer()?, scan).await?;
-        self.keep(scan_id, hold);
-        Ok(scan_id)
+    async fn begin_scan(&self, scan: &NewScan, worker: &str) -> Result<Joined, StoreError> {
+        scans::begin(self.writer()?, scan, worker, self.lease()).await
     }
 
     async fn identify_organization(
@@ -32,20 +33,65 @@ impl Store for Engine {
         organization_id: &str,
         others: &[String],
     ) -> Result<Option<String>, StoreError> {
-        self.hold_organization(scan, organization_id).await?;
         scans::identify(self.writer()?, scan, organization_id, others).await
     }
 
-    async fn known_accounts(&self, scan: ScanId) -> Result<Vec<AccountId>, StoreError> {
-        scans::known_accounts(self.reader(), scan).await
+    async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError> {
+        work::keep_discovered(self.writer()?, scan, discovered).await
+    }
+
+    async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {
+        work::known(self.writer()?, scan).await
+    }
+
+    async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
+        work::take_listing(self.writer()?, scan, worker).await
+    }
+
+    async fn add_accounts(&self, scan: ScanId, worker: &str, accounts: &[Listed]) -> Result<(), StoreError> {
+        work::add_accounts(self.writer()?, scan, worker, accounts).await
+    }
+
+    async fn end_listing(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        problem: Option<&str>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        work::end_listing(self.writer()?, scan, worker, problem, at).await
+    }
+
+    async fn claim_accounts(&self, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError> {
+        work::claim(self.writer()?, scan, worker, most).await
+    }
+
+    async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
+        work::hand_back(self.writer()?, scan, worker, held).await
+    }
+
+    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError> {
+        work::keep_owner(self.writer()?, scan, owner, view).await
+    }
+
+    async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError> {
+        work::beat(self.writer()?, scan, worker, self.lease()).await
     }
 
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError> {
         scans::known_regions(self.reader(), scan, account).await
     }
 
-    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<(), StoreError> {
+    async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError> {
         visits::record(self.writer()?, scan, visits, worker).await
+    }
+
+    async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {
+        work::tally(self.writer()?, scan).await
+    }
+
+    async fn leave_scan(&self, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError> {
+        finish::leave(self.writer()?, scan, worker, cost).await
     }
 
     async fn finish_scan(
@@ -55,9 +101,21 @@ impl Store for Engine {
         cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let result = finish::finish(self.writer()?, scan, end, cost, at).await;
-        self.let_go(scan).await;
-        result
+        finish::finish(self.writer()?, scan, end, cost, at).await
+    }
+
+    async fn abandon_scans(
+        &self,
+        organization_name: &str,
+        worker: &str,
+        problem: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        scans::abandon(self.writer()?, organization_name, worker, problem, at).await
+    }
+
+    async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
+        scans::past(self.reader(), organization_name, now).await
     }
 
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {

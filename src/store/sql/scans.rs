@@ -1,11 +1,17 @@
-//! The beginning of a scan.
+//! The beginning of a scan, or of taking part in one.
 
-use super::super::engine::{Pool, begin as begin_transaction};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::super::engine::{Connection, Pool, begin as begin_transaction, now, serialize};
 use super::finish::end_scan;
-use crate::model::{AccountId, Region, ScanEnd, ScanId, ScanState};
+use super::work::{join, worker_key};
+use crate::model::{AccountId, Region, ScanEnd, ScanId, ScanState, Scope, Trigger};
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
-use crate::store::{NewScan, StoreError};
+use crate::store::{How, Joined, NewScan, Past, StoreError};
 
 /// How a scan ends whose process is dead.
 fn dead_end() -> ScanEnd {
@@ -13,23 +19,121 @@ fn dead_end() -> ScanEnd {
     ScanEnd { state: ScanState::Incomplete, error, list_complete: false }
 }
 
-pub async fn begin(pool: &Pool, scan: &NewScan) -> Result<ScanId, StoreError> {
+/// A scan that has not ended.
+#[derive(FromRow)]
+struct AtWork {
+    scan_id: ScanId,
+    trigger: String,
+    scope: String,
+    started_at: Stamp,
+    requirement: String,
+    configuration_hash: String,
+    /// Whether another process than ours takes part in it.
+    is_shared: bool,
+}
+
+impl AtWork {
+    /// Whether it asks what the new one asks, so that one answers both.
+    fn is_like(&self, scan: &NewScan) -> bool {
+        let is_manual = |trigger: &str| trigger == Trigger::Manual.as_str();
+        let all = Scope::All.as_str();
+        self.scope == all
+            && scan.scope.as_str() == all
+            && self.requirement == scan.requirement.as_str()
+            && self.configuration_hash == scan.configuration_hash
+            && is_manual(&self.trigger) == is_manual(scan.trigger.as_str())
+    }
+}
+
+pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -> Result<Joined, StoreError> {
     const DOING: &str = "beginning a scan";
     let mut transaction = begin_transaction(pool).await.doing(DOING)?;
-    // This process holds the right to scan the organization, so a scan that still runs belongs to one that is dead.
-    let dead: Vec<ScanId> = sqlx::query_scalar(
-        "SELECT scan_id FROM scan WHERE state = 'running' AND organization_name = $1 ORDER BY scan_id",
+    serialize(&mut transaction).await.doing(DOING)?;
+    let now = now(&mut transaction).await.doing(DOING)?;
+    let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
+    let at_work: Vec<AtWork> = sqlx::query_as(
+        "SELECT scan_id, trigger, scope, started_at, requirement, configuration_hash, EXISTS (
+             SELECT 1 FROM participant
+             WHERE participant.scan_id = scan.scan_id AND worker_key <> $2 AND alive_until > $3) AS is_shared
+         FROM scan WHERE state = 'running' AND organization_name = $1 ORDER BY scan_id DESC",
     )
     .bind(&scan.organization_name)
+    .bind(me)
+    .bind(now)
     .fetch_all(&mut *transaction)
     .await
     .doing(DOING)?;
-    for dead in dead {
-        end_scan(&mut transaction, dead, &dead_end(), scan.started_at).await?;
+    let mut joined = None;
+    for other in at_work {
+        let started_at = other.started_at.into();
+        let scan_id = other.scan_id;
+        if other.is_shared {
+            // A person waits for an answer of their own.
+            if !other.is_like(scan) || scan.trigger == Trigger::Manual {
+                return Err(StoreError::ScanRunning(scan.organization_name.clone()));
+            }
+            joined.get_or_insert(Joined { scan_id, started_at, how: How::Joined });
+        } else if joined.is_none() && other.is_like(scan) && started_at >= scan.resumes_from {
+            joined = Some(Joined { scan_id, started_at, how: How::Resumed });
+        } else {
+            end_scan(&mut transaction, scan_id, &dead_end(), scan.started_at).await?;
+        }
     }
-    let scan_id = sqlx::query_scalar(
+    let joined = match joined {
+        Some(joined) => joined,
+        None if !scan.begins => {
+            // What could not be gone on with is closed all the same.
+            transaction.commit().await.doing(DOING)?;
+            return Err(StoreError::NothingAtWork(scan.organization_name.clone()));
+        }
+        None => Joined { scan_id: insert(&mut transaction, scan).await?, started_at: scan.started_at, how: How::Began },
+    };
+    if joined.how == How::Resumed {
+        // What an earlier scan of this process left, it holds no longer.
+        let release = "UPDATE claim SET worker_key = NULL WHERE scan_id = $1";
+        sqlx::query(release).bind(joined.scan_id).execute(&mut *transaction).await.doing(DOING)?;
+    }
+    join(&mut transaction, joined.scan_id, me, now, lease).await.doing(DOING)?;
+    transaction.commit().await.doing(DOING)?;
+    Ok(joined)
+}
+
+/// Ends the scans of an organization that nobody else takes part in.
+pub async fn abandon(
+    pool: &Pool,
+    organization_name: &str,
+    worker: &str,
+    problem: &str,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    const DOING: &str = "ending a scan that was given up";
+    let mut transaction = begin_transaction(pool).await.doing(DOING)?;
+    serialize(&mut transaction).await.doing(DOING)?;
+    let now = now(&mut transaction).await.doing(DOING)?;
+    let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
+    let alone: Vec<ScanId> = sqlx::query_scalar(
+        "SELECT scan_id FROM scan WHERE state = 'running' AND organization_name = $1 AND NOT EXISTS (
+             SELECT 1 FROM participant
+             WHERE participant.scan_id = scan.scan_id AND worker_key <> $2 AND alive_until > $3)",
+    )
+    .bind(organization_name)
+    .bind(me)
+    .bind(now)
+    .fetch_all(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    let end = ScanEnd { state: ScanState::Incomplete, error: Some(problem.to_owned()), list_complete: false };
+    for scan in alone {
+        end_scan(&mut transaction, scan, &end, at).await?;
+    }
+    transaction.commit().await.doing(DOING)
+}
+
+async fn insert(connection: &mut Connection, scan: &NewScan) -> Result<ScanId, StoreError> {
+    const DOING: &str = "beginning a scan";
+    let scan_id: Option<ScanId> = sqlx::query_scalar(
         "INSERT INTO scan (organization_name, trigger, scope, state, scheduled_for, started_at, requirement, configuration_hash, version)
-         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8) RETURNING scan_id",
+         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING scan_id",
     )
     .bind(&scan.organization_name)
     .bind(scan.trigger.as_str())
@@ -39,11 +143,47 @@ pub async fn begin(pool: &Pool, scan: &NewScan) -> Result<ScanId, StoreError> {
     .bind(scan.requirement.as_str())
     .bind(&scan.configuration_hash)
     .bind(&scan.version)
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *connection)
     .await
     .doing(DOING)?;
-    transaction.commit().await.doing(DOING)?;
+    let made = || StoreError::AlreadyMade {
+        organization: scan.organization_name.clone(),
+        instant: scan.scheduled_for.unwrap_or(scan.started_at),
+    };
+    let scan_id = scan_id.ok_or_else(made)?;
+    sqlx::query("INSERT INTO scan_work (scan_id, entered, locked) VALUES ($1, 0, 0)")
+        .bind(scan_id)
+        .execute(connection)
+        .await
+        .doing(DOING)?;
     Ok(scan_id)
+}
+
+pub async fn past(pool: &Pool, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        scheduled: Option<Stamp>,
+        completed: Option<Stamp>,
+        at_work: bool,
+    }
+    // What a clock that was ahead has left in the future says nothing of the time until then.
+    let row: Row = sqlx::query_as(
+        "SELECT (SELECT max(scheduled_for) FROM scan WHERE organization_name = $1 AND scheduled_for <= $2) AS scheduled,
+                (SELECT max(started_at) FROM scan
+                 WHERE organization_name = $1 AND state = 'completed' AND scope = 'all' AND started_at <= $2) AS completed,
+                EXISTS (SELECT 1 FROM scan
+                        WHERE organization_name = $1 AND state = 'running' AND scope = 'all' AND trigger <> 'manual') AS at_work",
+    )
+    .bind(organization_name)
+    .bind(Stamp::from(now))
+    .fetch_one(pool)
+    .await
+    .doing("reading which scans were made")?;
+    Ok(Past {
+        scheduled: row.scheduled.map(Into::into),
+        completed: row.completed.map(Into::into),
+        at_work: row.at_work,
+    })
 }
 
 pub async fn identify(
@@ -54,6 +194,7 @@ pub async fn identify(
 ) -> Result<Option<String>, StoreError> {
     const DOING: &str = "recording the organization";
     let mut transaction = begin_transaction(pool).await.doing(DOING)?;
+    serialize(&mut transaction).await.doing(DOING)?;
     let known: Option<String> = sqlx::query_scalar("SELECT name FROM organization WHERE organization_id = $1")
         .bind(organization_id)
         .fetch_optional(&mut *transaction)
@@ -73,16 +214,23 @@ pub async fn identify(
     .fetch_one(&mut *transaction)
     .await
     .doing(DOING)?;
-    // The same organization under the name that it had before: nobody scans it any more, for we may.
-    let dead: Vec<(ScanId, Stamp)> = sqlx::query_as(
-        "SELECT scan_id, started_at FROM scan WHERE state = 'running' AND organization_key = $1 AND scan_id <> $2",
+    // The same organization under another name, which it had before or has in another configuration.
+    let now = now(&mut transaction).await.doing(DOING)?;
+    let others: Vec<(ScanId, Stamp, bool)> = sqlx::query_as(
+        "SELECT scan_id, started_at, EXISTS (
+             SELECT 1 FROM participant WHERE participant.scan_id = scan.scan_id AND alive_until > $3)
+         FROM scan WHERE state = 'running' AND organization_key = $1 AND scan_id <> $2",
     )
     .bind(key)
     .bind(scan)
+    .bind(now)
     .fetch_all(&mut *transaction)
     .await
     .doing(DOING)?;
-    for (dead, started_at) in dead {
+    for (dead, started_at, is_alive) in others {
+        if is_alive {
+            return Err(StoreError::ScanRunning(organization_id.to_owned()));
+        }
         end_scan(&mut transaction, dead, &dead_end(), started_at.into()).await?;
     }
     sqlx::query("UPDATE scan SET organization_key = $1 WHERE scan_id = $2")
@@ -93,19 +241,6 @@ pub async fn identify(
         .doing(DOING)?;
     transaction.commit().await.doing(DOING)?;
     Ok(None)
-}
-
-pub async fn known_accounts(pool: &Pool, scan: ScanId) -> Result<Vec<AccountId>, StoreError> {
-    const DOING: &str = "reading the accounts";
-    let ids: Vec<String> = sqlx::query_scalar(
-        "SELECT account_id FROM account JOIN scan USING (organization_key) WHERE scan.scan_id = $1 AND left_at IS NULL",
-    )
-    .bind(scan)
-    .fetch_all(pool)
-    .await
-    .doing(DOING)?;
-    let corrupt = |problem: String| StoreError::Corrupt { doing: DOING, problem };
-    ids.iter().map(|id| id.parse().map_err(|error| corrupt(format!("an account id that is none: {error}")))).collect()
 }
 
 /// The regions that hold now, or, of an account that had left, those that held until then.

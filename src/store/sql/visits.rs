@@ -1,11 +1,12 @@
 //! Recording visits: a batch of them in one transaction, each with what it changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute, fetch};
 use super::analyzers;
+use super::work::worker_key;
 use crate::model::{AccountId, Cause, Reason, Region, ScanId, Status, Visit, VisitOutcome};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
@@ -61,10 +62,18 @@ pub(super) struct Batch {
     renames: Vec<(i32, Region, Option<String>)>,
 }
 
-pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -> Result<(), StoreError> {
+pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError> {
     let mut transaction = begin(pool).await.doing(DOING)?;
     let connection = &mut *transaction;
     let this = running(connection, scan).await?;
+    let worker_key = worker_key(connection, worker).await.doing(DOING)?;
+    let claimed = take_claims(connection, scan, worker_key, visits).await?;
+    let visits: Vec<&Visit> = visits.iter().filter(|visit| claimed.contains(visit.account.id.as_str())).collect();
+    let visits = visits.as_slice();
+    let recorded = visits.iter().map(|visit| visit.account.id).collect();
+    if visits.is_empty() {
+        return Ok(recorded);
+    }
     let before = accounts(connection, scan, &this, visits).await?;
     let mut open = open_intervals(connection, &before).await?;
     let mut batch = Batch::default();
@@ -88,9 +97,48 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
     }
     write_coverage(connection, scan, &batch).await?;
     analyzers::write(connection, this.organization_key, visits).await?;
-    write_visits(connection, scan, visits, &before, worker).await?;
+    write_visits(connection, scan, visits, &before, worker_key).await?;
     write_accounts(connection, scan, visits, &before, &changed).await?;
-    transaction.commit().await.doing(DOING)
+    count_entered(connection, scan, visits).await?;
+    transaction.commit().await.doing(DOING)?;
+    Ok(recorded)
+}
+
+/// Ends the claims of this process on the accounts of its visits. What another has taken over meanwhile is that one's to
+/// record: a process that comes back late writes over nothing.
+async fn take_claims(
+    connection: &mut Connection,
+    scan: ScanId,
+    worker_key: i32,
+    visits: &[Visit],
+) -> Result<HashSet<String>, StoreError> {
+    let table = Table::of(visits)
+        .integer("scan_id", |_| scan)
+        .text("account_id", |visit| visit.account.id.as_str())
+        .integer("worker_key", |_| i64::from(worker_key))
+        .done();
+    let delete = "DELETE FROM claim WHERE (claim.scan_id, claim.account_id, claim.worker_key) IN (
+                      SELECT scan_id, account_id, worker_key FROM new) RETURNING claim.account_id";
+    let rows: Vec<(String,)> = fetch(connection, &table, delete).await.doing(DOING)?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Counts who could be entered: that nobody could is known at the end of the scan, whoever made the visits.
+async fn count_entered(connection: &mut Connection, scan: ScanId, visits: &[&Visit]) -> Result<(), StoreError> {
+    let count = |wanted: bool| visits.iter().map(|visit| i64::from(visit.entered == Some(wanted))).sum::<i64>();
+    let mut locked = visits.iter().filter(|visit| visit.entered == Some(false));
+    let example = locked.find_map(|visit| Some((visit.account.id, visit.failure.as_ref()?)));
+    sqlx::query(
+        "UPDATE scan_work SET entered = entered + $2, locked = locked + $3, example = coalesce(example, $4) WHERE scan_id = $1",
+    )
+    .bind(scan)
+    .bind(count(true))
+    .bind(count(false))
+    .bind(example.map(|(account, failure)| format!("{account}: {}", failure.message)))
+    .execute(connection)
+    .await
+    .doing(DOING)
+    .map(|_| ())
 }
 
 /// Makes sure that the scan still runs, and that nobody ends it until this transaction does: what a process that was cut
@@ -112,7 +160,7 @@ async fn accounts(
     connection: &mut Connection,
     scan: ScanId,
     this: &ScanRow,
-    visits: &[Visit],
+    visits: &[&Visit],
 ) -> Result<Vec<Before>, StoreError> {
     #[derive(FromRow)]
     struct Known {
@@ -139,7 +187,7 @@ async fn accounts(
     let mut known: Vec<Known> = fetch(connection, &find(&ids), statement).await.doing(DOING)?;
     let is_known = |known: &[Known], id: &AccountId| known.iter().any(|row| row.account_id == id.as_str());
     if known.len() < visits.len() {
-        let new: Vec<&Visit> = visits.iter().filter(|visit| !is_known(&known, &visit.account.id)).collect();
+        let new: Vec<&Visit> = visits.iter().copied().filter(|visit| !is_known(&known, &visit.account.id)).collect();
         let table = Table::of(&new)
             .integer("organization_key", |_| i64::from(this.organization_key))
             .text("account_id", |visit| visit.account.id.as_str())
@@ -168,7 +216,7 @@ async fn accounts(
             },
         })
     };
-    visits.iter().map(before).collect()
+    visits.iter().copied().map(before).collect()
 }
 
 async fn open_intervals(connection: &mut Connection, before: &[Before]) -> Result<HashMap<i32, Vec<Open>>, StoreError> {
@@ -273,23 +321,11 @@ pub(super) async fn write_coverage(connection: &mut Connection, scan: ScanId, ba
 async fn write_visits(
     connection: &mut Connection,
     scan: ScanId,
-    visits: &[Visit],
+    visits: &[&Visit],
     before: &[Before],
-    worker: &str,
+    worker_key: i32,
 ) -> Result<(), StoreError> {
-    let find = sqlx::query_scalar("SELECT worker_key FROM worker WHERE name = $1").bind(worker);
-    let found: Option<i32> = find.fetch_optional(&mut *connection).await.doing(DOING)?;
-    let worker_key = match found {
-        Some(key) => key,
-        None => sqlx::query_scalar(
-            "INSERT INTO worker (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING worker_key",
-        )
-        .bind(worker)
-        .fetch_one(&mut *connection)
-        .await
-        .doing(DOING)?,
-    };
-    let rows: Vec<(&Visit, &Before)> = visits.iter().zip(before).collect();
+    let rows: Vec<(&Visit, &Before)> = visits.iter().copied().zip(before).collect();
     let table = Table::of(&rows)
         .integer("scan_id", |_| scan)
         .integer("account_key", |row| i64::from(row.1.account_key))
@@ -309,12 +345,17 @@ async fn write_visits(
 async fn write_accounts(
     connection: &mut Connection,
     scan: ScanId,
-    visits: &[Visit],
+    visits: &[&Visit],
     before: &[Before],
     changed: &[Option<Stamp>],
 ) -> Result<(), StoreError> {
-    let rows: Vec<(&Visit, &Before, Option<Stamp>)> =
-        visits.iter().zip(before).zip(changed).map(|((visit, before), changed)| (visit, before, *changed)).collect();
+    let rows: Vec<(&Visit, &Before, Option<Stamp>)> = visits
+        .iter()
+        .copied()
+        .zip(before)
+        .zip(changed)
+        .map(|((visit, before), changed)| (visit, before, *changed))
+        .collect();
     // A visit that did not take place does not say that anybody looked.
     let looked = |visit: &Visit| (visit.outcome != VisitOutcome::Pending).then(|| Stamp::from(visit.finished_at));
     let table = Table::of(&rows)

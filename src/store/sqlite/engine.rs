@@ -3,16 +3,20 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Sqlite, Transaction};
 
-use crate::model::ScanId;
 use crate::store::StoreError;
+use crate::store::stamp::Stamp;
 use crate::store::table::{Column, Table};
 
 pub type Connection = sqlx::SqliteConnection;
 pub type Pool = sqlx::SqlitePool;
+
+/// There is one writer, so nobody else is taking anything.
+pub const SKIP_LOCKED: &str = "";
 
 /// A SQLite file.
 pub struct Engine {
@@ -22,10 +26,9 @@ pub struct Engine {
     /// Held for as long as this process may write; the operating system lets go of it however the process ends.
     pub(super) lock: Option<File>,
     pub(super) path: PathBuf,
+    /// For how long a scan of this process that says nothing keeps what it claimed.
+    pub(super) lease: Duration,
 }
-
-/// The right to scan an organization: whoever may write has it.
-pub struct Hold;
 
 impl Engine {
     pub fn reader(&self) -> &Pool {
@@ -37,21 +40,9 @@ impl Engine {
         self.writer.as_ref().ok_or_else(read_only)
     }
 
-    #[expect(clippy::unused_async, reason = "the other engine asks its server")]
-    pub async fn hold(&self, _organization: &str) -> Result<Hold, StoreError> {
-        self.writer().map(|_| Hold)
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
-
-    #[expect(clippy::unused_async, reason = "the other engine asks its server")]
-    pub async fn hold_organization(&self, _scan: ScanId, _organization_id: &str) -> Result<(), StoreError> {
-        self.writer().map(|_| ())
-    }
-
-    #[expect(clippy::unused_self, reason = "the other engine keeps a connection")]
-    pub fn keep(&self, _scan: ScanId, _hold: Hold) {}
-
-    #[expect(clippy::unused_async, reason = "the other engine closes a connection")]
-    pub async fn let_go(&self, _scan: ScanId) {}
 
     pub async fn close(&self) {
         self.reader.close().await;
@@ -63,6 +54,16 @@ impl Engine {
             let _ = lock.unlock();
         }
     }
+}
+
+/// Scans begin one after the other as it is: there is one writer.
+pub async fn serialize(_: &mut Connection) -> Result<(), sqlx::Error> {
+    Ok(())
+}
+
+/// The time as SQLite has it from the machine: all who share the file are one process.
+pub async fn now(connection: &mut Connection) -> Result<Stamp, sqlx::Error> {
+    sqlx::query_scalar("SELECT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')").fetch_one(connection).await
 }
 
 /// Begins a transaction that writes. At once: one that reads first is refused when it comes to write after another.

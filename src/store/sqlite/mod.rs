@@ -16,6 +16,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 use super::error::Doing;
 use super::{Access, SchemaVersion, StoreError};
+use crate::config;
 
 pub use engine::Engine;
 
@@ -50,8 +51,8 @@ pub fn file_of(url: &str) -> PathBuf {
 ///
 /// # Errors
 /// As [`super::open`].
-pub async fn open(url: &str, access: Access) -> Result<Engine, StoreError> {
-    let path = file_of(url);
+pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, StoreError> {
+    let path = file_of(&settings.url);
     if access == Access::Read && !path.exists() {
         return Err(StoreError::Missing(path));
     }
@@ -67,6 +68,8 @@ pub async fn open(url: &str, access: Access) -> Result<Engine, StoreError> {
             .await
             .map_err(|error| open_error(&path, &error))?;
         bring_up_to_date(&pool, migrate).await?;
+        // Whoever took part in a scan before is dead: it held the right to write.
+        sqlx::query("DELETE FROM participant").execute(&pool).await.doing("opening the database")?;
         writer = Some(pool);
     }
     let memory = if writer.is_none() { FAST } else { FRUGAL };
@@ -78,7 +81,7 @@ pub async fn open(url: &str, access: Access) -> Result<Engine, StoreError> {
     if writer.is_none() {
         version(&reader).await?.check()?;
     }
-    Ok(Engine { writer, reader, lock, path })
+    Ok(Engine { writer, reader, lock, path, lease: settings.lease.0 })
 }
 
 fn options(path: &Path, memory: Memory) -> SqliteConnectOptions {

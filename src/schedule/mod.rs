@@ -1,0 +1,145 @@
+//! When a scan is due.
+//!
+//! What is due is the pure function [`due`] of an organization's schedule, what the store says of its scans, and the time.
+//! The scheduler's wake-ups ([`Wakeups`]) and a plain interval both lead to the same question, which may be asked at any time
+//! and by any number of processes: a scan is unique per organization and scheduled instant.
+
+mod follow;
+mod wakeups;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, Missed, OnStart};
+use crate::model::CronLine;
+
+pub use follow::Follower;
+pub use wakeups::Wakeups;
+
+/// How often the question is asked without a wake-up.
+const WATCHDOG: Duration = Duration::from_secs(20);
+
+/// Instants whose jitter is not over that are passed over to find the newest that has come: twelve hours of every second.
+const MOST_DELAYED: usize = 43_200;
+
+/// A schedule that has been checked.
+#[derive(Debug, Clone)]
+pub struct Timetable {
+    line: CronLine,
+    text: String,
+    zone: Tz,
+    jitter: Duration,
+    on_start: OnStart,
+    missed: Missed,
+    /// Each organization has delays of its own.
+    salt: String,
+}
+
+impl Timetable {
+    /// Reads a schedule of the configuration, of the organization of this name.
+    ///
+    /// # Errors
+    /// Where the expression or the zone cannot be read, which validation has refused before.
+    pub fn read(schedule: &config::Schedule, organization: &str) -> anyhow::Result<Self> {
+        let config::Schedule { cron, time_zone, jitter, on_start, missed } = schedule;
+        Ok(Self {
+            line: CronLine::parse(cron)?,
+            text: cron.clone(),
+            zone: time_zone.parse().map_err(|error| anyhow::anyhow!("schedule.time_zone: {error}"))?,
+            jitter: jitter.0,
+            on_start: *on_start,
+            missed: *missed,
+            salt: organization.to_owned(),
+        })
+    }
+
+    /// The time of the next scan after `after`, its delay included.
+    pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        // An earlier instant's delay may not be over yet.
+        let mut next = self.line.next_after(after, self.zone).map(|instant| self.delayed(instant));
+        let mut instant = self.line.newest_until(after, self.zone);
+        for _ in 0..MOST_DELAYED {
+            let Some(earlier) = instant.filter(|earlier| after - *earlier <= self.longest_delay()) else { break };
+            next = next.into_iter().chain(Some(self.delayed(earlier)).filter(|at| *at > after)).min();
+            instant = self.line.newest_until(earlier - TimeDelta::microseconds(1), self.zone);
+        }
+        next
+    }
+
+    /// The newest scheduled instant whose scan may have begun by `until`.
+    pub fn newest_until(&self, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut instant = self.line.newest_until(until, self.zone)?;
+        for _ in 0..MOST_DELAYED {
+            if self.delayed(instant) <= until {
+                return Some(instant);
+            }
+            instant = self.line.newest_until(instant - TimeDelta::microseconds(1), self.zone)?;
+        }
+        None
+    }
+
+    /// When the scan of an instant may begin. The delay hangs on nothing but the organization and the instant, so that all
+    /// processes agree.
+    fn delayed(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        let digest = Sha256::digest(format!("{} {}", self.salt, instant.timestamp()));
+        let share = digest.iter().take(4).fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
+        let delay = self.jitter.mul_f64(f64::from(share) / f64::from(u32::MAX));
+        instant + TimeDelta::from_std(delay).unwrap_or_default()
+    }
+
+    fn longest_delay(&self) -> TimeDelta {
+        TimeDelta::from_std(self.jitter).unwrap_or_default()
+    }
+}
+
+/// What the store says of an organization's scans.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before {
+    /// The newest instant of the schedule, up to now, that has a scan, however it ended.
+    pub scheduled: Option<DateTime<Utc>>,
+    /// When the newest completed scan of all accounts began.
+    pub completed: Option<DateTime<Utc>>,
+}
+
+/// A scan that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The schedule's newest instant has no scan.
+    Scheduled(DateTime<Utc>),
+    /// The process starts, and the newest results are older than the schedule's newest instant, if it has come to one.
+    Stale(Option<DateTime<Utc>>),
+}
+
+/// What is due at `now` in a process that runs since `up_since`, and that `is_starting` if it has not asked before.
+///
+/// However many instants were missed, one scan makes up for all of them: that of the newest. What a clock that was ahead has
+/// left in the future says nothing: `before` is of the time up to `now`.
+pub fn due(
+    timetable: &Timetable,
+    before: Before,
+    up_since: DateTime<Utc>,
+    is_starting: bool,
+    now: DateTime<Utc>,
+) -> Option<Due> {
+    let newest = timetable.newest_until(now);
+    let unmade = newest.filter(|newest| before.scheduled.is_none_or(|made| made < *newest));
+    if let Some(instant) = unmade {
+        // Before the first scan there was nothing to miss.
+        let makes_up = timetable.missed == Missed::RunOnce && before.scheduled.is_some();
+        if instant > up_since || makes_up {
+            return Some(Due::Scheduled(instant));
+        }
+    }
+    let is_stale = match (before.completed, newest) {
+        (None, _) => true,
+        (Some(completed), Some(newest)) => completed < newest,
+        (Some(_), None) => false,
+    };
+    (is_starting && is_stale && timetable.on_start == OnStart::IfStale).then_some(Due::Stale(unmade))
+}
+
+#[cfg(test)]
+mod tests;
