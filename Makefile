@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan bench-history
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history chaos
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -33,6 +33,14 @@ docs: ## Generate the configuration's reference, its JSON schema, and what the S
 audit: ## Check licences, sources and bans of dependencies, and unused ones (needs cargo-deny and cargo-machete)
 	cargo deny check bans licenses sources
 	cargo machete
+
+# KILLS says how often; 50 take some minutes.
+chaos: export TRUSTWATCH_CHAOS_KILLS = $(or $(KILLS),50)
+chaos: export TRUSTWATCH_CHAOS_GOALS = $(CURDIR)/target/chaos-goals
+chaos: ## Kill scans at random instants, on each engine and among three replicas, and see what is lost
+	@rm -f $(TRUSTWATCH_CHAOS_GOALS)
+	@cargo test --locked --test it -- --test-threads=1 --nocapture chaos:: ; status=$$?; \
+		echo; cat $(TRUSTWATCH_CHAOS_GOALS); exit $$status
 
 # ROWS="floors rates weather single large" chooses among them; all take six minutes.
 bench-scan: $(BOTO3) ## What a scan costs, beside bare HTTP, one SDK client and a boto3 script

@@ -132,10 +132,13 @@ impl StoreError {
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::WorkerCrashed => true,
                 // Postgres: the server shuts down or starts (57P), has no connection left (53300), connections break (08),
-                // transactions conflict (40), or the session may only read, because the server is a standby by now (25006).
+                // transactions conflict (40), or the session may only read, because the server is a standby by now (25006). A transaction of ours that
+                // stood still for as long as a lease was ended by the server (25P03).
                 sqlx::Error::Database(error) => {
                     error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
-                        ["57P", "53300", "08", "40", "25006"].iter().any(|class| error.code().starts_with(class))
+                        ["57P", "53300", "08", "40", "25006", "25P03"]
+                            .iter()
+                            .any(|class| error.code().starts_with(class))
                     })
                 }
                 _ => false,

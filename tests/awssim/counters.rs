@@ -72,10 +72,19 @@ impl Counters {
 
     /// Waits until an operation was called so often, such as `sts:AssumeRole`.
     pub async fn reach(&self, operation: &str, calls: u64) {
+        self.until(|| self.calls(operation) >= calls).await;
+    }
+
+    /// Waits until so many calls were made in all.
+    pub async fn reach_in_all(&self, calls: u64) {
+        self.until(|| self.total_calls() >= calls).await;
+    }
+
+    async fn until(&self, is_so: impl Fn() -> bool) {
         loop {
             let mut counted = std::pin::pin!(self.counted.notified());
             counted.as_mut().enable();
-            if self.calls(operation) >= calls {
+            if is_so() {
                 return;
             }
             counted.await;

@@ -15,6 +15,7 @@ mod aws_cli;
 mod bad_input;
 mod binary;
 mod both;
+mod chaos;
 mod cli;
 mod clock;
 mod control;

@@ -70,7 +70,10 @@ fn options(settings: &config::Store) -> Result<PgConnectOptions, StoreError> {
     }
     // A server that notices dead clients soon lets go of what they held.
     let alive = [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3")];
-    let options = options.application_name("trustwatch").options([("search_path", &settings.schema)]).options(alive);
+    // A process that freezes in the middle of a transaction holds what it has locked no longer than what it has claimed.
+    let idle = [("idle_in_transaction_session_timeout", settings.lease.0.as_millis().to_string())];
+    let options = options.application_name("trustwatch").options([("search_path", &settings.schema)]);
+    let options = options.options(alive).options(idle);
     Ok(options.disable_statement_logging())
 }
 
