@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan bench-history chaos
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas chaos
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -34,8 +34,9 @@ audit: ## Check licences, sources and bans of dependencies, and unused ones (nee
 	cargo deny check bans licenses sources
 	cargo machete
 
-# KILLS says how often; 50 take some minutes.
+# KILLS says how often; 50 take six minutes.
 chaos: export TRUSTWATCH_CHAOS_KILLS = $(or $(KILLS),50)
+chaos: export TRUSTWATCH_CHAOS_OUTAGE = 30
 chaos: export TRUSTWATCH_CHAOS_GOALS = $(CURDIR)/target/chaos-goals
 chaos: ## Kill scans at random instants, on each engine and among three replicas, and see what is lost
 	@rm -f $(TRUSTWATCH_CHAOS_GOALS)
@@ -48,6 +49,9 @@ bench-scan: $(BOTO3) ## What a scan costs, beside bare HTTP, one SDK client and 
 
 bench-history: ## What a year of 1,000 accounts × 17 regions costs to keep and to ask, on SQLite and Postgres
 	cargo bench --locked --bench history
+
+bench-replicas: ## What four processes on one Postgres bring against one
+	cargo bench --locked --bench replicas
 
 # AWS's own command line, to show that the simulation speaks AWS's protocol and not ours.
 $(AWS_CLI):

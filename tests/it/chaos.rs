@@ -1,7 +1,8 @@
 //! Scans that are killed, again and again: nothing is lost, nothing is visited twice but what was under way, and nobody who
 //! comes back late writes over anything.
 //!
-//! `TRUSTWATCH_CHAOS_KILLS` says how often, and `TRUSTWATCH_CHAOS_GOALS` names a file for the figures: `make chaos`.
+//! `TRUSTWATCH_CHAOS_KILLS` says how often, `TRUSTWATCH_CHAOS_OUTAGE` for how many seconds the database is away, and
+//! `TRUSTWATCH_CHAOS_GOALS` names a file for the figures: `make chaos`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -75,6 +76,10 @@ impl Chaos {
 
     /// A daemon that scans at its start and by `cron`, and goes on with what it finds.
     fn start(&self, name: &str, cron: &str) -> Child {
+        self.start_with(name, cron, &[])
+    }
+
+    fn start_with(&self, name: &str, cron: &str, settings: &[(&str, &str)]) -> Child {
         let log = File::options().create(true).append(true).open(self.log(name)).unwrap();
         let caller = self.sim.world_caller();
         command(self.folder.path(), &["run"])
@@ -84,6 +89,7 @@ impl Chaos {
             .env("TRUSTWATCH_SCHEDULE__CRON", cron)
             .env("TRUSTWATCH_LIMITS__ACCOUNTS_IN_FLIGHT", IN_FLIGHT.to_string())
             .env("TRUSTWATCH_HTTP__ENABLED", "false")
+            .envs(settings.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -182,6 +188,54 @@ async fn killed_at_random_instants(kept: Kept) {
     chaos.until_done(store.as_ref()).await;
     end(life);
     chaos.check(&format!("{} kills on {kept:?}", kills()), in_flight).await;
+}
+
+/// For how long the database is away.
+fn outage() -> Duration {
+    let seconds = std::env::var("TRUSTWATCH_CHAOS_OUTAGE").map_or(2, |seconds| seconds.parse().expect("seconds"));
+    Duration::from_secs(seconds)
+}
+
+/// A scan on a server of its own, which is stopped in its middle.
+async fn on_a_server_that_stops(max_outage: &str) -> (Chaos, postgres::Server, Child) {
+    let server = postgres::start();
+    let mut chaos = Chaos::begin(Kept::Postgres, 3).await;
+    chaos.settings = config::Store::at(postgres::database_on(&server).await);
+    store::open(&chaos.settings, Access::Write { migrate: true }).await.unwrap().close().await;
+    let life = chaos.start_with("one", ONCE, &[("TRUSTWATCH_STORE__MAX_OUTAGE", max_outage)]);
+    chaos.sim.counters().reach("access-analyzer:ListAnalyzers", ACCOUNTS as u64 * 4).await;
+    server.own.as_ref().unwrap().stop();
+    (chaos, server, life)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stops_in_the_middle_of_a_scan_and_comes_back_costs_nothing() {
+    let (chaos, server, life) = on_a_server_that_stops("10m").await;
+    tokio::time::sleep(outage()).await;
+    server.own.as_ref().unwrap().start();
+    let store = chaos.open().await;
+    chaos.until_done(store.as_ref()).await;
+    end(life);
+    let log = text(&chaos.log("one"));
+    assert!(log.contains("the database is away, the scan waits for it"), "{log}");
+    assert!(log.contains("the database is back: the scan goes on"), "{log}");
+    chaos.check(&format!("the database away for {} s", outage().as_secs()), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_for_too_long_ends_the_scan_as_incomplete() {
+    let (chaos, server, life) = on_a_server_that_stops("100ms").await;
+    while !text(&chaos.log("one")).contains("it was waited for 100ms (store.max_outage)") {
+        tokio::time::sleep(LOOKS).await;
+    }
+    server.own.as_ref().unwrap().start();
+    let store = chaos.open().await;
+    chaos.until_done(store.as_ref()).await;
+    end(life);
+    let scans = rows(store.as_ref(), "SELECT state, error FROM scan_summary").await;
+    assert_eq!(scans[0][0], "incomplete");
+    assert!(scans[0][1].ends_with("it was waited for 100ms (store.max_outage)"), "{scans:?}");
+    invariants::hold(store.as_ref(), "after an outage").await;
 }
 
 fn text(path: &Path) -> String {

@@ -34,9 +34,20 @@ pub struct Own {
 }
 
 impl Own {
-    /// Stops and starts the server: every connection breaks.
+    /// Stops the server: every connection breaks.
+    pub fn stop(&self) {
+        control(&self.binaries, &self.folder, &["stop", "-m", "fast", "-w"]);
+    }
+
+    /// Starts the server that was stopped.
+    pub fn start(&self) {
+        control(&self.binaries, &self.folder, &["start", "-w"]);
+    }
+
+    /// Stops and starts the server.
     pub fn restart(&self) {
-        control(&self.binaries, &self.folder, &["restart", "-m", "fast", "-w"]);
+        self.stop();
+        self.start();
     }
 }
 

@@ -55,8 +55,9 @@ impl Allowance {
         }
     }
 
-    /// Shares the rates of the accounts that calls are made from among so many processes. An account is visited by one process
-    /// at a time, so its own rates are not shared; nor is what may be under way at once, which is each process's own.
+    /// Shares the rates of the accounts that calls are made from among so many processes. Not shared: what only one process at a
+    /// time calls, which are the organization's list and an account that is visited; and what may be under way at once, which
+    /// is each process's own.
     pub fn share_among(&self, processes: u32) {
         self.among.store(processes.max(1), Ordering::Relaxed);
     }
@@ -81,7 +82,9 @@ impl Buckets {
     fn bucket(&self, allowance: &Allowance, operation: Operation, region: Option<&Region>) -> Option<Arc<Bucket>> {
         let rate = *allowance.rates.get(&operation)?;
         let mut buckets = self.by_charge.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Bucket::new(rate, Arc::clone(&self.among)));
+        let is_listing = operation.action().starts_with("organizations:");
+        let among = || if is_listing { Arc::new(AtomicU32::new(1)) } else { Arc::clone(&self.among) };
+        let new = || Arc::new(Bucket::new(rate, among()));
         let bucket = buckets.entry((operation, region.cloned())).or_insert_with(new);
         Some(Arc::clone(bucket))
     }
