@@ -15,12 +15,13 @@ demo: ## Build, simulate an organization, scan it twice and ask where it is not 
 	@tests/demo/run
 
 test: $(AWS_CLI) ## Run every test
-	cargo test --locked
+	cargo test --locked --all-features
 
 lint: ## Check formatting, lints and documentation
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo check --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps --document-private-items --quiet
 
 fmt: ## Format the code
 	cargo fmt
@@ -28,7 +29,7 @@ fmt: ## Format the code
 docs: ## Generate the configuration's reference, its JSON schema, and what the SQL interface's document says of the schema
 	cargo run --locked --quiet -- config schema > config/schema.json
 	cargo run --locked --quiet -- config schema --format markdown > docs/configuration.md
-	UPDATE_DOCS=1 cargo test --locked --quiet --test it -- documents::
+	UPDATE_DOCS=1 cargo test --locked --all-features --quiet --test it -- documents::
 
 audit: ## Check licences, sources and bans of dependencies, and unused ones (needs cargo-deny and cargo-machete)
 	cargo deny check bans licenses sources
@@ -40,7 +41,7 @@ chaos: export TRUSTWATCH_CHAOS_OUTAGE = 30
 chaos: export TRUSTWATCH_CHAOS_GOALS = $(CURDIR)/target/chaos-goals
 chaos: ## Kill scans at random instants, on each engine and among three replicas, and see what is lost
 	@rm -f $(TRUSTWATCH_CHAOS_GOALS)
-	@cargo test --locked --test it -- --test-threads=1 --nocapture chaos:: ; status=$$?; \
+	@cargo test --locked --all-features --test it -- --test-threads=1 --nocapture chaos:: ; status=$$?; \
 		echo; cat $(TRUSTWATCH_CHAOS_GOALS); exit $$status
 
 # ROWS="floors rates weather single large" chooses among them; all take six minutes.

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use sd_notify::NotifyState;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::aws::{Aws, ConnectSettings};
+use crate::aws::{Aws, ConnectSettings, Operation};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Organization};
+use crate::health::{Health, Watched};
 use crate::http;
+use crate::lifecycle::{self, Parts};
+use crate::metrics::Metrics;
 use crate::scan::{Allowance, Engine};
 use crate::schedule::{Follower, Timetable, Wakeups};
 use crate::store::{self, Access, Retention, Store, StoreError};
@@ -90,44 +93,46 @@ pub async fn connect(config: &Config, organization: &Organization) -> anyhow::Re
 ///
 /// # Errors
 /// Where a part cannot be started, or fails.
-pub async fn run(config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) -> anyhow::Result<()> {
+    let metrics = Metrics::start(&Operation::ALL.iter().map(|operation| operation.action()).collect::<Vec<_>>())?;
     let shared = Shared::open(config).await?;
     let store = Arc::clone(&shared.store);
     let wakeups = Wakeups::start().await.context("starting the scheduler")?;
-    let mut parts: JoinSet<(String, anyhow::Result<()>)> = JoinSet::new();
+    let mut watched = Vec::new();
     for organization in &config.organizations {
         let timetable = Timetable::read(config.schedule_of(organization), &organization.name)?;
         let wake = Arc::new(Notify::new());
         wakeups.add(&timetable, Arc::clone(&wake)).await.context("scheduling the scans")?;
-        let follower = Follower::new(shared.engine(config, organization).await?, timetable);
-        let name = format!("the schedule of organization `{}`", organization.name);
+        let engine = shared.engine(config, organization).await?;
+        watched.push(Watched::new(&engine, timetable.clone()));
+        let follower = Follower::new(engine, timetable);
         let stop = stop.clone();
-        parts.spawn(async move { (name, follower.follow(&wake, &stop).await.map_err(Into::into)) });
+        parts.start(format!("the schedule of organization `{}`", organization.name), async move {
+            follower.follow(&wake, &stop).await.map_err(Into::into)
+        });
     }
-    {
-        let (store, retention, stop) = (Arc::clone(&store), config.store.retention.clone(), stop.clone());
-        parts.spawn(async move { ("the retention".to_owned(), keep(store.as_ref(), &retention, &stop).await) });
-    }
+    let (kept, retention, until) = (Arc::clone(&store), config.store.retention.clone(), stop.clone());
+    parts.start("the retention", async move { keep(kept.as_ref(), &retention, &until).await });
     if config.http.enabled {
-        let server = http::Server::bind(config.http.listen).await;
-        let server = server.with_context(|| format!("opening the port {} (http.listen)", config.http.listen))?;
-        info!(address = %server.address(), "the port for health checks is open");
-        let (store, stop) = (Arc::clone(&store), stop.clone());
-        let name = "the port for health checks".to_owned();
-        parts.spawn(async move { (name, server.run(store, stop).await.map_err(Into::into)) });
+        let config::Http { listen, token, .. } = &config.http;
+        let server = http::Server::bind(*listen).await;
+        let server = server.with_context(|| format!("opening the port {listen} (http.listen)"))?;
+        info!(address = %server.address(), "the port for health checks and metrics is open");
+        let health = Health::new(Arc::clone(&store), Arc::new(SystemClock), watched);
+        let served = http::Served { health, metrics, token: token.clone() };
+        let stop = stop.clone();
+        parts.start("the port for health checks and metrics", async move {
+            server.run(served, stop).await.map_err(Into::into)
+        });
     }
-
-    let mut result = Ok(());
-    while let Some(ended) = parts.join_next().await {
-        let problem = match ended {
-            Ok((_, Ok(()))) if stop.is_cancelled() => continue,
-            Ok((name, Ok(()))) => anyhow!("{name} ended by itself"),
-            Ok((name, Err(error))) => error.context(name),
-            Err(panic) => anyhow!("a part of the daemon panicked: {panic}"),
-        };
-        stop.cancel();
-        result = result.and(Err(problem));
-    }
+    let until = stop.clone();
+    parts.start("the watchdog's feeder", async move {
+        lifecycle::feed_watchdog(&until).await;
+        Ok(())
+    });
+    lifecycle::notify(NotifyState::Ready);
+    let result = parts.wait(stop).await;
+    lifecycle::notify(NotifyState::Stopping);
     wakeups.stop().await;
     store.close().await;
     result

@@ -10,7 +10,7 @@
 //! # The dependency rule
 //!
 //! ```text
-//! model, clock  <-  evaluate, config  <-  aws | store  <-  scan  <-  schedule, http  <-  daemon, cli, main
+//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  schedule  <-  health  <-  http  <-  daemon, cli, main
 //! ```
 //!
 //! Never the other way; [`aws`] and [`store`] never see each other. Each dependency has one home: the AWS SDK in
@@ -23,8 +23,10 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod evaluate;
+pub mod health;
 pub mod http;
 pub mod lifecycle;
+pub mod metrics;
 pub mod model;
 pub mod scan;
 pub mod schedule;

@@ -12,6 +12,9 @@
 #[path = "../../tests/awssim/mod.rs"]
 #[expect(dead_code, reason = "the integration tests use the rest of it")]
 mod awssim;
+#[path = "../scan/child.rs"]
+#[expect(dead_code, reason = "the benchmark of a scan uses it")]
+mod child;
 #[path = "../scan/goals.rs"]
 #[expect(dead_code, reason = "the benchmark of a scan uses the rest of it")]
 mod goals;

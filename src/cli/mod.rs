@@ -117,6 +117,7 @@ impl NotFaults for toml_edit::ser::Error {}
 impl NotFaults for crate::store::StoreError {}
 
 /// What every command can ask for.
+#[derive(Debug, Clone)]
 struct Context {
     file: Option<PathBuf>,
     store: Option<String>,

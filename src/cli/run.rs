@@ -1,13 +1,15 @@
 //! `trustwatch run`: the daemon.
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Failure};
-use crate::telemetry::{self, Audience};
-use crate::{daemon, lifecycle};
+use crate::lifecycle::Parts;
+use crate::telemetry::{self, Audience, Telemetry};
+use crate::{config, daemon, lifecycle};
 
-/// Run as a daemon: scan on the configured schedule until INT or TERM.
+/// Run as a daemon: scan on the configured schedule until INT or TERM. HUP reads the level of the log anew.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     trustwatch run --config /etc/trustwatch/trustwatch.toml\n  \
@@ -16,17 +18,37 @@ pub struct Run {}
 
 impl Run {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let loaded = context.load()?;
-        telemetry::start(&loaded.config.log, Audience::Collector)?;
+        let config::Loaded { config, .. } = context.load()?;
+        let telemetry = telemetry::start_with_traces(&config.log, Audience::Collector, &config.tracing)?;
         let stop = CancellationToken::new();
-        lifecycle::listen(stop.clone())?;
+        lifecycle::listen(stop.clone(), Some(config.limits.shutdown_grace.0))?;
+        let mut parts = Parts::default();
+        let mut hangups = signal(SignalKind::hangup())?;
+        let (context, until) = (context.clone(), stop.clone());
+        parts.start("the level of the log", async move {
+            while until.run_until_cancelled(hangups.recv()).await.flatten().is_some() {
+                reload(&context, &telemetry);
+            }
+            Ok(())
+        });
         tracing::info!(version = env!("CARGO_PKG_VERSION"), commit = env!("BUILD_COMMIT"), "trustwatch starts");
-        let result = daemon::run(&loaded.config, &stop).await;
+        let result = daemon::run(&config, &stop, parts).await;
         if let Err(error) = &result {
             tracing::error!("trustwatch ends: {error:#}");
             return Err(Failure::Reported);
         }
         tracing::info!("trustwatch ends");
         Ok(())
+    }
+}
+
+/// Takes the level of the log, and nothing else, from the configuration as it is now.
+fn reload(context: &Context, telemetry: &Telemetry) {
+    let read = context.load().map_err(anyhow::Error::from);
+    match read.and_then(|loaded| telemetry.set_level(&loaded.config.log)) {
+        Ok(level) => {
+            tracing::info!(level, "the level of the log was read anew; everything else holds until the next start")
+        }
+        Err(problem) => tracing::error!("the level of the log stays as it was: {problem:#}"),
     }
 }

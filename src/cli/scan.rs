@@ -66,7 +66,7 @@ impl Scan {
         let organizations = chosen(&loaded, self.organization.as_deref())?;
         let selection = self.selection(organizations.len())?;
         let stop = CancellationToken::new();
-        lifecycle::listen(stop.clone())?;
+        lifecycle::listen(stop.clone(), None)?;
         let shared = Shared::open(&loaded.config).await?;
         let mut scans = Vec::new();
         for organization in organizations {

@@ -13,6 +13,7 @@ mod reference;
 mod schedule;
 mod schema;
 mod store;
+mod tracing;
 mod types;
 mod validate;
 
@@ -28,6 +29,7 @@ pub use origin::{Fault, Faults};
 pub use reference::{json_schema, markdown_reference};
 pub use schedule::{Missed, OnStart, Schedule};
 pub use store::{Retention, Store};
+pub use tracing::Tracing;
 pub use types::{Secret, TimeSpan};
 
 /// The whole configuration. Every key has a default: with no file at all, the ambient AWS credentials, the organization
@@ -45,10 +47,12 @@ pub struct Config {
     pub schedule: Schedule,
     /// How much at once, how long, and how often again.
     pub limits: Limits,
-    /// The port for health checks.
+    /// The port for health checks and metrics.
     pub http: Http,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub tracing: Tracing,
 }
 
 impl Default for Config {
@@ -60,6 +64,7 @@ impl Default for Config {
             limits: Limits::default(),
             http: Http::default(),
             log: Log::default(),
+            tracing: Tracing::default(),
         }
     }
 }
@@ -83,8 +88,9 @@ impl Config {
             limits: &'a Limits,
             http: &'a Http,
             log: &'a Log,
+            tracing: &'a Tracing,
         }
-        let Self { store, schedule, limits, http, log, .. } = self;
+        let Self { store, schedule, limits, http, log, tracing, .. } = self;
         // A secret that came from a file is shown as the file: both keys together would be refused.
         let mut organizations = self.organizations.clone();
         for organization in organizations.iter_mut().filter(|organization| organization.external_id_file.is_some()) {
@@ -96,6 +102,6 @@ impl Config {
             store.password = None;
         }
         let store = &store;
-        toml_edit::ser::to_string_pretty(&Shown { organizations, store, schedule, limits, http, log })
+        toml_edit::ser::to_string_pretty(&Shown { organizations, store, schedule, limits, http, log, tracing })
     }
 }

@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
-use super::{Config, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
+use super::{Config, Http, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
 use crate::model::{AccountId, CronLine};
 
 /// The longest time that any limit can be.
@@ -48,9 +48,12 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
                 .into())
         }
         "socket-address" => match text.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => Ok(()),
-            Ok(_) => Err("expected an address on the loopback interface, such as \"127.0.0.1:9464\"".into()),
+            Ok(_) => Ok(()),
             Err(_) => Err("expected an address and a port, such as \"127.0.0.1:9464\"".into()),
+        },
+        "http-url" => match url::Url::parse(text) {
+            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(()),
+            _ => Err("expected a URL such as \"http://localhost:4318/v1/traces\"".into()),
         },
         "log-filter" => tracing_subscriber::EnvFilter::try_new(text)
             .map(|_| ())
@@ -85,6 +88,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     }
     check.schedule(&["schedule"], &config.schedule);
     check.store(&mut config.store);
+    check.http(&mut config.http);
     let limits = &config.limits;
     for (key, value) in [
         ("connect_timeout", limits.connect_timeout),
@@ -192,6 +196,30 @@ impl Check<'_> {
         }
     }
 
+    fn http(&mut self, http: &mut Http) {
+        const EXAMPLE: &str = "of at least 16 letters, digits or any of -._~+/=, such as `openssl rand -hex 32` makes";
+        if let Some(file) = &http.token_file {
+            let problem = match Secret::read(file) {
+                Ok(token) if is_token(token.expose()) => {
+                    http.token = Some(token);
+                    None
+                }
+                Ok(_) => Some(format!("what the file holds: expected a token {EXAMPLE}")),
+                Err(error) => Some(format!("the file cannot be read: {error}")),
+            };
+            if let Some(problem) = problem {
+                self.fault(&["http", "token_file"], Some(quoted(file.display())), problem);
+            }
+        } else if http.enabled && !http.listen.ip().is_loopback() && !http.without_token {
+            let problem = "others could reach it: expected an address on the loopback interface, such as \
+                           \"127.0.0.1:9464\", or `http.token_file`, or `http.without_token = true`";
+            self.fault(&["http", "listen"], Some(quoted(http.listen)), problem);
+        }
+        if http.token_file.is_some() && http.without_token {
+            self.fault(&["http", "without_token"], Some("true".into()), "there is a `token_file`; keep one of the two");
+        }
+    }
+
     fn store(&mut self, store: &mut Store) {
         if let Some(problem) = store.problem() {
             self.fault(&["store", "url"], Some(quoted(store.shown_url())), problem);
@@ -240,6 +268,11 @@ impl Check<'_> {
             self.fault(&["store", "retention", "daily_visits"], Some(quoted(daily_visits)), problem);
         }
     }
+}
+
+/// Whether a text can be a bearer token (RFC 6750, section 2.1), long enough not to be guessed.
+fn is_token(text: &str) -> bool {
+    text.len() >= 16 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/=".contains(c))
 }
 
 fn looks_like_a_region(text: &str) -> bool {

@@ -1,17 +1,34 @@
-//! The port for health checks. The only user of axum.
+//! The port for health checks and metrics. The only user of axum.
+//!
+//! Beyond the loopback interface it asks for a bearer token. Without one, the probes (`/livez`, `/readyz`) say their status
+//! and nothing else.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use crate::config::Secret;
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// What is served.
+pub struct Served {
+    /// Whether the process can do its work.
+    pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// What a request must bear to be told more than a status.
+    pub token: Option<Secret>,
+}
 
 /// A port that is open.
 pub struct Server {
@@ -39,10 +56,33 @@ impl Server {
     ///
     /// # Errors
     /// Where the port breaks.
-    pub async fn run(self, store: Arc<dyn Store>, stop: CancellationToken) -> std::io::Result<()> {
-        let router = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(store);
+    pub async fn run(self, served: Served, stop: CancellationToken) -> std::io::Result<()> {
+        let router = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/buildinfo", get(buildinfo))
+            .with_state(Arc::new(served));
         axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
+}
+
+impl Served {
+    /// Whether a request may be told more than a status.
+    fn trusts(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let borne = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let borne =
+            borne.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        // Digests are compared, so that the time this takes says nothing of the token.
+        borne.is_some_and(|(_, borne)| Sha256::digest(borne.trim()) == Sha256::digest(token.expose()))
+    }
+}
+
+/// What a request without the token is told (RFC 6750, section 3).
+fn refused() -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"trustwatch\"")];
+    (StatusCode::UNAUTHORIZED, challenge, Json(json!({"error": "a bearer token is required"}))).into_response()
 }
 
 /// The process answers.
@@ -51,12 +91,34 @@ async fn livez() -> Json<Value> {
 }
 
 /// The process can do its work: each thing that it needs, by name.
-async fn readyz(State(store): State<Arc<dyn Store>>) -> (StatusCode, Json<Value>) {
-    match store.ping().await {
-        Ok(()) => (StatusCode::OK, Json(json!({"status": "ok", "database": "ok"}))),
-        Err(error) => {
-            let body = json!({"status": "not ready", "database": error.to_string()});
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
-        }
+async fn readyz(State(served): State<Arc<Served>>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    let checks = served.health.checks().await;
+    let is_ready = checks.iter().all(|check| check.problem.is_none());
+    let (code, status) = if is_ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+    let mut body = Map::from_iter([("status".to_owned(), json!(status))]);
+    if served.trusts(&headers) {
+        body.extend(checks.into_iter().map(|check| (check.name, json!(check.problem.as_deref().unwrap_or("ok")))));
     }
+    (code, Json(Value::Object(body)))
+}
+
+/// Metrics in Prometheus's text format.
+async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    if !served.trusts(&headers) {
+        return refused();
+    }
+    let scraped = served.health.scraped().await;
+    let (replicas, organizations) =
+        scraped.map_or((0, None), |(replicas, organizations)| (replicas, Some(organizations)));
+    let text = served.metrics.render(replicas, organizations.as_deref());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// What this process was built from.
+async fn buildinfo(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    if !served.trusts(&headers) {
+        return refused();
+    }
+    Json(json!({"version": env!("CARGO_PKG_VERSION"), "commit": env!("BUILD_COMMIT"), "otlp": cfg!(feature = "otlp")}))
+        .into_response()
 }

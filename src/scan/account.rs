@@ -14,6 +14,7 @@ use super::sessions::{Entered, Sessions};
 use crate::aws::{Aws, AwsError, Operation, OptStatus};
 use crate::clock::Clock;
 use crate::config::{Organization, RegionSelection};
+use crate::metrics;
 use crate::model::{Account, AccountState, Failure, Partition, Region, RegionFact};
 use crate::store::StoreError;
 
@@ -75,6 +76,7 @@ impl Auditor<'_> {
     pub async fn visit(&self, account: Account, is_owner: bool) -> Result<Audit, StoreError> {
         let span = info_span!("scan.account", account.id = %account.id);
         async {
+            let _in_flight = metrics::visit_in_flight();
             let started_at = self.clock.now();
             let is_left_out = self.organization.excludes(&account) && !is_owner;
             let facts = if account.state != AccountState::Active || is_left_out {
@@ -125,7 +127,7 @@ impl Auditor<'_> {
                 }
                 let mut regions = fallback_regions(self.organization, &self.sessions.partition());
                 if self.organization.regions == RegionSelection::AllEnabled {
-                    let known = self.patience.with(|store| store.known_regions(self.scan, account.id));
+                    let known = self.patience.with("known_regions", |store| store.known_regions(self.scan, account.id));
                     regions.extend(known.await?);
                 }
                 regions.into_iter().map(|region| (region, OptStatus::Enabled)).collect()

@@ -50,7 +50,7 @@ impl Shelf<'_> {
             while receiver.recv_many(&mut batch, BATCH).await > 0 {
                 let listed = |account: Account| Listed { is_owner: discovered.owners.contains(&account.id), account };
                 let listed: Vec<Listed> = batch.drain(..).map(listed).collect();
-                patience.with(|store| store.add_accounts(scan_id, worker, &listed)).await?;
+                patience.with("add_accounts", |store| store.add_accounts(scan_id, worker, &listed)).await?;
                 self.progress.accounts_listed(listed.len() as u64);
                 more.notify_one();
             }
@@ -61,7 +61,7 @@ impl Shelf<'_> {
             Ok(()) => {
                 let problem = result.err().map(|error| error.to_string());
                 let at = engine.clock.now();
-                patience.with(|store| store.end_listing(scan_id, worker, problem.as_deref(), at)).await
+                patience.with("end_listing", |store| store.end_listing(scan_id, worker, problem.as_deref(), at)).await
             }
             Err(error) => Err(error),
         };

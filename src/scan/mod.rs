@@ -30,6 +30,7 @@ use tracing::{Instrument, error, info, info_span};
 use crate::aws::{Aws, Operation};
 use crate::clock::Clock;
 use crate::config::{Limits as Settings, Organization};
+use crate::metrics;
 use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger};
 use crate::store::{How, Joined, Known, NewScan, Store, StoreError};
 
@@ -139,7 +140,7 @@ impl Engine {
             resumes_from: started_at.checked_sub_signed(scan_deadline).unwrap_or(DateTime::UNIX_EPOCH),
             begins: request.begins,
         };
-        let joined = patience.with(|store| store.begin_scan(&new, worker)).await?;
+        let joined = patience.with("begin_scan", |store| store.begin_scan(&new, worker)).await?;
         let scan_id = joined.scan_id;
         let what = match joined.how {
             How::Began => "scan begins",
@@ -156,13 +157,18 @@ impl Engine {
         let moved = |operation| self.aws.bytes(operation) - bytes_before.get(&operation).copied().unwrap_or(0);
         let cost = limits.costs().sum(moved);
         log_cost(scan_id, &cost);
+        metrics::stages(&cost.stages);
         let finished = match left {
             Ok(Left::End(end)) => {
-                let finish = patience.with(|store| store.finish_scan(scan_id, &end, &cost, self.clock.now()));
-                finish.await.map(|()| (end.state, end.error))
+                let finish =
+                    patience.with("finish_scan", |store| store.finish_scan(scan_id, &end, &cost, self.clock.now()));
+                finish.await.map(|()| {
+                    metrics::scan_ended(end.state);
+                    (end.state, end.error)
+                })
             }
             Ok(Left::HandedBack) => {
-                patience.with(|store| store.leave_scan(scan_id, worker, &cost)).await?;
+                patience.with("leave_scan", |store| store.leave_scan(scan_id, worker, &cost)).await?;
                 Ok((ScanState::Running, None))
             }
             Err(error) => Err(error),
@@ -170,8 +176,8 @@ impl Engine {
         let (state, error) = match finished {
             // Another process that took part was the last, and ended it for all.
             Err(StoreError::ScanEnded(ended)) if ended == scan_id => {
-                patience.with(|store| store.leave_scan(scan_id, worker, &cost)).await?;
-                let ended = patience.with(|store| store.report(scan_id)).await?.scan;
+                patience.with("leave_scan", |store| store.leave_scan(scan_id, worker, &cost)).await?;
+                let ended = patience.with("report", |store| store.report(scan_id)).await?.scan;
                 (ended.state.0, ended.error)
             }
             other => other?,
@@ -194,7 +200,7 @@ impl Engine {
             Ok(Left::End(ScanEnd { state: ScanState::Failed, error: Some(error), list_complete: false }))
         };
         // Several share what AWS allows one account from the first call on.
-        let work = patience.with(|store| store.beat(scan_id, &self.worker)).await?;
+        let work = patience.with("beat", |store| store.beat(scan_id, &self.worker)).await?;
         self.allowance.share_among(work.replicas);
         // The organization itself gets as long as one visit.
         let deadline = Instant::now() + self.limits.visit_deadline.0;
@@ -218,7 +224,7 @@ impl Engine {
             Ok(begun) => begun,
             Err(problem) => {
                 // Others who can do it do it.
-                let peers = patience.with(|store| store.beat(scan_id, &self.worker)).await?.peers;
+                let peers = patience.with("beat", |store| store.beat(scan_id, &self.worker)).await?.peers;
                 if peers == 0 {
                     return failed(problem);
                 }
@@ -239,7 +245,7 @@ impl Engine {
         sessions: &Sessions<'_>,
         deadline: Instant,
     ) -> Result<Result<Known, String>, StoreError> {
-        if let Some(known) = patience.with(|store| store.known(scan_id)).await? {
+        if let Some(known) = patience.with("known", |store| store.known(scan_id)).await? {
             return Ok(Ok(known));
         }
         let discovered = match organization(&self.aws, sessions, deadline).await {
@@ -247,16 +253,19 @@ impl Engine {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let id = &discovered.organization_id;
-        if let Some(name) = patience.with(|store| store.identify_organization(scan_id, id, &self.others)).await? {
+        if let Some(name) = patience
+            .with("identify_organization", |store| store.identify_organization(scan_id, id, &self.others))
+            .await?
+        {
             return Ok(Err(format!(
                 "{id} is configured twice, as `{name}` and as `{}`: each would overwrite the other's results; remove one, or \
                  check their credentials",
                 self.organization.name
             )));
         }
-        patience.with(|store| store.keep_discovered(scan_id, &discovered)).await?;
+        patience.with("keep_discovered", |store| store.keep_discovered(scan_id, &discovered)).await?;
         // Of several who found out at once, all go by the first.
-        let known = patience.with(|store| store.known(scan_id)).await?;
+        let known = patience.with("known", |store| store.known(scan_id)).await?;
         known.map(Ok).ok_or(StoreError::ScanEnded(scan_id))
     }
 }

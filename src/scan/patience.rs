@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, debug_span, info, warn};
 
 use crate::config::TimeSpan;
+use crate::metrics;
 use crate::store::{Store, StoreError};
 
 /// A transaction that takes longer hangs: its connection may be gone without either side having noticed.
@@ -31,18 +32,21 @@ impl<'a> Patience<'a> {
         Self { store, max_outage, away_since: Mutex::default(), interrupted: AtomicBool::new(false) }
     }
 
-    /// Does something with the store.
+    /// Does something with the store, a verb of it by its name.
     ///
     /// # Errors
     /// [`StoreError::Away`] where it was away for too long; any other as it comes.
-    pub async fn with<T, F, Fut>(&self, verb: F) -> Result<T, StoreError>
+    pub async fn with<T, F, Fut>(&self, name: &'static str, verb: F) -> Result<T, StoreError>
     where
         F: Fn(&'a dyn Store) -> Fut,
         Fut: Future<Output = Result<T, StoreError>>,
     {
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match timeout(HANGS_AFTER, verb(self.store)).await {
+            let begun = Instant::now();
+            let result = timeout(HANGS_AFTER, verb(self.store).instrument(debug_span!("store", verb = name))).await;
+            metrics::store_took(name, begun.elapsed());
+            let error = match result {
                 Ok(Err(error)) if error.is_away() => error,
                 Ok(result) => {
                     if self.away_since().take().is_some() {
@@ -58,6 +62,7 @@ impl<'a> Patience<'a> {
                 let mut since = self.away_since();
                 if since.is_none() {
                     warn!("the database is away, the scan waits for it: {error}");
+                    metrics::database_outage();
                 }
                 *since.get_or_insert(now)
             };

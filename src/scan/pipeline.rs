@@ -225,9 +225,10 @@ impl<'a> Flow<'a> {
                 let held = patience.was_interrupted().then(|| self.held.keys().copied().collect::<Vec<_>>());
                 claimings.push(async move {
                     if let Some(held) = held {
-                        patience.with(|store| store.hand_back(scan_id, worker, &held)).await?;
+                        patience.with("hand_back", |store| store.hand_back(scan_id, worker, &held)).await?;
                     }
-                    let accounts = patience.with(|store| store.claim_accounts(scan_id, worker, most)).await?;
+                    let accounts =
+                        patience.with("claim_accounts", |store| store.claim_accounts(scan_id, worker, most)).await?;
                     Ok::<_, StoreError>((most, accounts))
                 });
             }
@@ -260,7 +261,7 @@ impl<'a> Flow<'a> {
                 Some(recorded) = recordings.next(), if !recordings.is_empty() => self.recorded(recorded?),
                 Some(audit) = audits.next(), if !audits.is_empty() => {
                     if let Some((owner, view)) = self.take(audit?) {
-                        keepings.push(async move { patience.with(|store| store.keep_owner(scan_id, owner, &view)).await });
+                        keepings.push(async move { patience.with("keep_owner", |store| store.keep_owner(scan_id, owner, &view)).await });
                     }
                 }
                 Some(claim) = claimings.next(), if !claimings.is_empty() => {
@@ -299,10 +300,11 @@ impl<'a> Flow<'a> {
         let Begun { scan_id, patience, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
         async move {
-            let work = patience.with(|store| store.beat(scan_id, worker)).await?;
-            let takes_listing =
-                may_list && !work.listed && patience.with(|store| store.take_listing(scan_id, worker)).await?;
-            let known = if listens { patience.with(|store| store.known(scan_id)).await? } else { None };
+            let work = patience.with("beat", |store| store.beat(scan_id, worker)).await?;
+            let takes_listing = may_list
+                && !work.listed
+                && patience.with("take_listing", |store| store.take_listing(scan_id, worker)).await?;
+            let known = if listens { patience.with("known", |store| store.known(scan_id)).await? } else { None };
             Ok(Beat { work, takes_listing, owners: known.map_or_else(Vec::new, |known| known.owners) })
         }
     }
@@ -374,11 +376,12 @@ impl<'a> Flow<'a> {
             self.give_up_on(left.into_values());
             if self.waiting.is_empty() {
                 let most = u32::try_from(BATCH).unwrap_or(u32::MAX);
-                let claimed = patience.with(|store| store.claim_accounts(scan_id, worker, most)).await?;
+                let claimed =
+                    patience.with("claim_accounts", |store| store.claim_accounts(scan_id, worker, most)).await?;
                 self.give_up_on(claimed.into_iter().map(|listed| listed.account));
             }
             if self.waiting.is_empty() {
-                if patience.with(|store| store.beat(scan_id, worker)).await?.left == 0 {
+                if patience.with("beat", |store| store.beat(scan_id, worker)).await?.left == 0 {
                     return Ok(());
                 }
                 tokio::time::sleep(IDLE_LOOKS).await;
@@ -395,7 +398,7 @@ impl<'a> Flow<'a> {
     /// Says how the scan ended, over all who took part.
     async fn end(&self, stopped: Option<Stop>) -> Result<ScanEnd, StoreError> {
         let scan_id = self.begun.scan_id;
-        let tally = self.begun.patience.with(|store| store.tally(scan_id)).await?;
+        let tally = self.begun.patience.with("tally", |store| store.tally(scan_id)).await?;
         let end = |state, error, list_complete| Ok(ScanEnd { state, error, list_complete });
         let scope = self.begun.selection.scope();
         if let Some(error) = tally.list_error {

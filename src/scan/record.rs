@@ -8,6 +8,7 @@ use super::account::{Audit, Facts, fallback_regions};
 use super::costs::Costs;
 use super::{Engine, Patience, Sessions, judge};
 use crate::evaluate::OrganizationView;
+use crate::metrics;
 use crate::model::{AccountId, Region, ScanId, Visit, VisitOutcome};
 use crate::store::StoreError;
 
@@ -53,13 +54,19 @@ impl Recorder<'_> {
         }
         let _storing = self.costs.stores.enter();
         let worker = &self.engine.worker;
-        let recorded = self.patience.with(|store| store.record_visits(self.scan_id, &visits, worker)).await?;
+        let recorded =
+            self.patience.with("record_visits", |store| store.record_visits(self.scan_id, &visits, worker)).await?;
         Ok(visits.iter().map(|visit| self.say(visit, recorded.contains(&visit.account.id))).collect())
     }
 
     fn say(&self, visit: &Visit, is_ours: bool) -> Recorded {
         let account = visit.account.id;
         let unreachable = visit.outcome == VisitOutcome::Unreachable;
+        if is_ours {
+            metrics::visit(visit.outcome);
+        } else {
+            metrics::claim_lost();
+        }
         if !is_ours {
             warn!(scan.id = self.scan_id, account.id = %account, "another process has taken its visit over: ours is not written");
         } else if let (true, Some(failure)) = (unreachable, &visit.failure) {
@@ -71,7 +78,7 @@ impl Recorder<'_> {
     /// The regions that an account has rows for though it was not entered: those last seen, or else the configured or
     /// default-enabled ones.
     async fn rows_of(&self, account: AccountId) -> Result<Vec<Region>, StoreError> {
-        let known = self.patience.with(|store| store.known_regions(self.scan_id, account)).await?;
+        let known = self.patience.with("known_regions", |store| store.known_regions(self.scan_id, account)).await?;
         if known.is_empty() {
             Ok(fallback_regions(&self.engine.organization, &self.sessions.partition()))
         } else {

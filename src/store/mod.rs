@@ -27,7 +27,7 @@ pub use rows::{Cell, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};
-pub use work::{How, Joined, Known, NewScan, Past, Tally, Work};
+pub use work::{How, Joined, Known, NewScan, Overview, Past, Tally, Work};
 
 /// What a database says of its own schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +185,9 @@ pub trait Store: Send + Sync {
     /// The scans of an organization, by its name in the configuration, up to an instant.
     async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError>;
 
+    /// What there is to say of an organization's scans, by its name in the configuration.
+    async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError>;
+
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 
@@ -194,8 +197,8 @@ pub trait Store: Send + Sync {
     /// Runs a query that can only read.
     async fn query(&self, sql: &str, sink: &mut dyn RowSink) -> Result<(), StoreError>;
 
-    /// Whether the database answers.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Whether the database answers, and what it says of its schema.
+    async fn schema_version(&self) -> Result<SchemaVersion, StoreError>;
 
     /// Lets go of the database in an orderly way.
     async fn close(&self);

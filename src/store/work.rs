@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::rows::ScanTotals;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Requirement, ScanId, Scope, Trigger};
 
@@ -104,4 +105,17 @@ pub struct Past {
     pub completed: Option<DateTime<Utc>>,
     /// Whether there is a scheduled one, or one of a start, that has not ended.
     pub at_work: bool,
+}
+
+/// What there is to say of an organization's scans, for whoever watches the service.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// Processes that are at work in any scan of this database.
+    pub replicas: u32,
+    /// When the newest scan of all accounts began.
+    pub started: Option<DateTime<Utc>>,
+    /// Accounts that the scan at work has listed and not recorded.
+    pub accounts_left: u64,
+    /// The newest completed scan of all accounts.
+    pub completed: Option<ScanTotals>,
 }

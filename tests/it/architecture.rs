@@ -8,14 +8,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("evaluate", &["model"]),
     ("config", &["model"]),
+    ("metrics", &["model"]),
     ("aws", &["model", "config"]),
     ("store", &["model", "evaluate", "config"]),
-    ("scan", &["model", "clock", "evaluate", "config", "aws", "store"]),
+    ("scan", &["model", "clock", "evaluate", "config", "metrics", "aws", "store"]),
     ("schedule", &["model", "config", "scan", "store"]),
-    ("http", &["store", "clock", "config", "model"]),
+    ("health", &["clock", "metrics", "aws", "store", "scan", "schedule"]),
+    ("http", &["config", "metrics", "health"]),
     ("telemetry", &["config"]),
     ("lifecycle", &[]),
-    ("daemon", &["model", "clock", "config", "aws", "store", "scan", "schedule", "http"]),
+    ("daemon", &["clock", "config", "metrics", "aws", "store", "scan", "schedule", "health", "http", "lifecycle"]),
     ("cli", &["model", "clock", "config", "aws", "store", "scan", "schedule", "daemon", "lifecycle", "telemetry"]),
 ];
 
@@ -28,8 +30,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("tokio_cron_scheduler", &["schedule"]),
     ("clap", &["cli"]),
-    ("anyhow", &["cli", "daemon", "schedule", "telemetry"]),
+    ("anyhow", &["cli", "daemon", "lifecycle", "metrics", "schedule", "telemetry"]),
     ("governor", &["scan"]),
+    ("metrics_exporter_prometheus", &["metrics"]),
+    ("use ::metrics", &["metrics"]),
+    ("opentelemetry", &["telemetry"]),
+    ("sd_notify", &["lifecycle", "daemon"]),
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

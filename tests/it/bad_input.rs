@@ -111,7 +111,7 @@ fn an_unknown_environment_variable() {
         "",
         &[("TRUSTWATCH_STORE_URL", "sqlite://x")],
         "the configuration has a fault\n  store_url (environment variable TRUSTWATCH_STORE_URL): unknown key; known here: \
-         organizations, store, schedule, limits, http, log; levels are separated by two underscores",
+         organizations, store, schedule, limits, http, log, tracing; levels are separated by two underscores",
     );
     refused(
         "",
@@ -273,8 +273,41 @@ fn a_port_that_others_could_reach() {
     refused(
         "[http]\nlisten = \"0.0.0.0:9464\"\n",
         &[],
-        "the configuration has a fault\n  http.listen = \"0.0.0.0:9464\" (t.toml, line 2): expected an address on the \
-         loopback interface, such as \"127.0.0.1:9464\"",
+        "the configuration has a fault\n  http.listen = \"0.0.0.0:9464\" (t.toml, line 2): others could reach it: expected an \
+         address on the loopback interface, such as \"127.0.0.1:9464\", or `http.token_file`, or \
+         `http.without_token = true`",
+    );
+}
+
+#[test]
+fn a_token_that_could_be_guessed_and_one_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short");
+    std::fs::write(&short, "secret").unwrap();
+    let short = short.display();
+    refused(
+        &format!("[http]\ntoken_file = \"{short}\"\n"),
+        &[],
+        &format!(
+            "the configuration has a fault\n  http.token_file = \"{short}\" (t.toml, line 2): what the file holds: expected a \
+             token of at least 16 letters, digits or any of -._~+/=, such as `openssl rand -hex 32` makes"
+        ),
+    );
+    refused(
+        "[http]\ntoken_file = \"/nowhere\"\nwithout_token = true\n",
+        &[],
+        "the configuration has 2 faults\n  http.token_file = \"/nowhere\" (t.toml, line 2): the file cannot be read: No such file \
+         or directory (os error 2)\n  http.without_token = true (t.toml, line 3): there is a `token_file`; keep one of the two",
+    );
+}
+
+#[test]
+fn a_lease_an_outage_and_a_jitter_out_of_range() {
+    refused(
+        "[store]\nlease = \"5ms\"\nmax_outage = \"99days\"\n[schedule]\njitter = \"2days\"\n",
+        &[],
+        "the configuration has 3 faults\n  schedule.jitter = \"2days\" (t.toml, line 5): expected at most 12h\n  store.lease = \
+         \"5ms\" (t.toml, line 2): expected 1s to 1h\n  store.max_outage = \"99days\" (t.toml, line 3): expected at most 30days",
     );
 }
 

@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    Joined, Known, NewScan, Past, Pruned, Retention, RowSink, ScanReport, Store, StoreError, Tally, Work,
+    Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError,
+    Tally, Work,
 };
 
 use crate::support::rows;
@@ -209,8 +210,15 @@ impl Store for Both {
         self.sqlite.query(sql, sink).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        same(self.sqlite.ping().await, self.postgres.ping().await)
+    async fn schema_version(&self) -> Result<SchemaVersion, StoreError> {
+        same(self.sqlite.schema_version().await, self.postgres.schema_version().await)
+    }
+
+    async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError> {
+        let (here, there) =
+            (self.sqlite.overview(organization_name).await?, self.postgres.overview(organization_name).await?);
+        assert_eq!(format!("{here:?}"), format!("{there:?}"));
+        Ok(here)
     }
 
     async fn close(&self) {

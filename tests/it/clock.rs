@@ -16,7 +16,17 @@ use crate::awssim::control::Change;
 use crate::support::{self, Kept, Story, on_each_engine, scan};
 
 /// Says what it is told.
-struct ManualClock(Mutex<DateTime<Utc>>);
+pub struct ManualClock(Mutex<DateTime<Utc>>);
+
+impl ManualClock {
+    pub fn at(now: DateTime<Utc>) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    pub fn set(&self, now: DateTime<Utc>) {
+        *self.0.lock().unwrap() = now;
+    }
+}
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
@@ -30,7 +40,7 @@ fn noon() -> DateTime<Utc> {
 
 async fn a_clock_that_steps_back_breaks_no_scan(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(9)).await;
-    let clock = Arc::new(ManualClock(Mutex::new(noon())));
+    let clock = Arc::new(ManualClock::at(noon()));
     let mut engine = story.engine();
     engine.clock = Arc::clone(&clock) as Arc<dyn Clock>;
     let (owner, member) = {

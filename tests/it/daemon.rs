@@ -12,25 +12,25 @@ use crate::awssim::weather::{Effect, Rule};
 use crate::awssim::{Scenario, Sim};
 use crate::binary::{command, run};
 
-struct Daemon {
+pub struct Daemon {
     child: Child,
     log: BufReader<ChildStderr>,
-    seen: String,
+    pub seen: String,
 }
 
 impl Daemon {
-    fn start(sim: &Sim, folder: &std::path::Path, arguments: &[&str]) -> Self {
+    pub fn start(sim: &Sim, folder: &std::path::Path, arguments: &[&str]) -> Self {
         Self::start_with(sim, folder, arguments, &[])
     }
 
-    fn start_with(sim: &Sim, folder: &std::path::Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+    pub fn start_with(sim: &Sim, folder: &std::path::Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let caller = sim.world().caller.clone();
         let mut command = command(folder, arguments);
         command
             .envs(environment(&sim.url(), &caller))
             .env("TRUSTWATCH_SCHEDULE__CRON", "* * * * * *")
             .env("TRUSTWATCH_HTTP__LISTEN", "127.0.0.1:0")
-            .env("TRUSTWATCH_LOG__LEVEL", "info")
+            .envs((arguments == ["scan"]).then_some(("TRUSTWATCH_LOG__LEVEL", "info")))
             .envs(settings.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -40,7 +40,7 @@ impl Daemon {
     }
 
     /// Reads the log until a line has these words in it.
-    fn wait_for(&mut self, words: &str) -> String {
+    pub fn wait_for(&mut self, words: &str) -> String {
         loop {
             let mut line = String::new();
             let read = self.log.read_line(&mut line).unwrap();
@@ -52,19 +52,27 @@ impl Daemon {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    /// The address of its port, once that is open.
+    pub fn address(&mut self) -> String {
+        let line = self.wait_for("the port for health checks and metrics is open");
+        let opened: serde_json::Value = serde_json::from_str(&line).expect("JSON where there is no terminal");
+        opened["address"].as_str().unwrap().to_owned()
+    }
+
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    fn end(&mut self) -> Option<i32> {
+    pub fn end(&mut self) -> Option<i32> {
         let _ = self.log.read_to_string(&mut self.seen);
         self.child.wait().unwrap().code()
     }
 }
 
-fn get(address: &str, path: &str) -> String {
+/// Asks the port of a daemon; `headers` are whole lines.
+pub fn get(address: &str, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -75,14 +83,12 @@ async fn it_scans_on_schedule_answers_and_ends_on_term() {
     let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(&sim, folder.path(), &["run"]);
-    let line = daemon.wait_for("the port for health checks is open");
-    let opened: serde_json::Value = serde_json::from_str(&line).expect("JSON where there is no terminal");
-    let address = opened["address"].as_str().unwrap().to_owned();
+    let address = daemon.address();
     for _ in 0..3 {
         daemon.wait_for("scan ended");
     }
-    assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
-    let ready = get(&address, "/readyz");
+    assert!(get(&address, "/livez", "").starts_with("HTTP/1.1 200"));
+    let ready = get(&address, "/readyz", "");
     assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("\"database\":\"ok\""), "{ready}");
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.end(), Some(0), "{}", daemon.seen);

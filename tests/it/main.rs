@@ -35,3 +35,5 @@ mod server;
 mod stories;
 mod support;
 mod truth;
+mod watched;
+mod week;

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, debug_span};
 
 use super::costs::Costs;
 use crate::aws::{AwsError, Operation, Page, Remedy};
 use crate::config::{self, Rate};
+use crate::metrics;
 use crate::model::{AccountId, ErrorKind, Region};
 
 use health::Health;
@@ -175,8 +177,10 @@ impl<'a> Calls<'a> {
                 // Waiting for our own limits is no failure of the call: its time begins with the first attempt.
                 ends = ends.min(begun + self.limits.allowance.call_deadline);
             }
+            let _in_flight = metrics::call_in_flight();
+            let span = debug_span!("aws", otel.name = operation.action(), attempt = number);
             // Boxed, so that calls that wait to be admitted are small: the SDK's futures are not.
-            let Ok(result) = timeout_at(ends, Box::pin(attempt())).await else {
+            let Ok(result) = timeout_at(ends, Box::pin(attempt().instrument(span))).await else {
                 // It says nothing of the region: we did not wait for as long as an attempt may take.
                 self.count(operation, number, begun, Some(&deadline_passed(operation)));
                 return Err(gave_up(last));
@@ -233,6 +237,7 @@ impl<'a> Calls<'a> {
     }
 
     fn count(&self, operation: Operation, number: u32, begun: Instant, error: Option<&AwsError>) {
+        metrics::call(operation.action(), error.map(|error| error.kind));
         if let Some(tally) = self.limits.costs.of(operation) {
             tally.count(number, begun.elapsed(), error);
         }

@@ -16,9 +16,9 @@ use chrono::{DateTime, Utc};
 use super::engine::Engine;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
-use crate::store::error::Doing;
 use crate::store::{
-    Joined, Known, NewScan, Past, Pruned, Retention, RowSink, ScanReport, Store, StoreError, Tally, Work,
+    Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError,
+    Tally, Work,
 };
 
 #[async_trait]
@@ -118,6 +118,10 @@ impl Store for Engine {
         scans::past(self.reader(), organization_name, now).await
     }
 
+    async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError> {
+        report::overview(self.writer()?, organization_name).await
+    }
+
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {
         report::report(self.reader(), scan).await
     }
@@ -133,8 +137,8 @@ impl Store for Engine {
         super::query::run(self.reader(), sql, sink).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(self.reader()).await.doing("asking the database for an answer").map(|_| ())
+    async fn schema_version(&self) -> Result<SchemaVersion, StoreError> {
+        super::version(self.reader()).await
     }
 
     async fn close(&self) {

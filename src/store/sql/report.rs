@@ -1,9 +1,12 @@
 //! What a person wants to know of one scan.
 
-use super::super::engine::Pool;
+use sqlx::FromRow;
+
+use super::super::engine::{Pool, now};
 use crate::model::ScanId;
 use crate::store::error::Doing;
-use crate::store::{ScanReport, StoreError};
+use crate::store::stamp::Stamp;
+use crate::store::{Overview, ScanReport, StoreError};
 
 pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError> {
     const DOING: &str = "reading the report of a scan";
@@ -54,4 +57,40 @@ pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError>
     .await
     .doing(DOING)?;
     Ok(ScanReport { scan: totals, regions, unreadable })
+}
+
+pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, StoreError> {
+    #[derive(FromRow)]
+    struct Row {
+        replicas: i64,
+        started: Option<Stamp>,
+        accounts_left: i64,
+    }
+    const DOING: &str = "reading how the scans are getting on";
+    let mut connection = pool.acquire().await.doing(DOING)?;
+    let now = now(&mut connection).await.doing(DOING)?;
+    let row: Row = sqlx::query_as(
+        "SELECT (SELECT count(DISTINCT worker_key) FROM participant WHERE alive_until > $2) AS replicas,
+                (SELECT max(started_at) FROM scan WHERE organization_name = $1 AND scope = 'all') AS started,
+                (SELECT count(*) FROM claim JOIN scan USING (scan_id) WHERE organization_name = $1) AS accounts_left",
+    )
+    .bind(organization_name)
+    .bind(now)
+    .fetch_one(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let completed = sqlx::query_as(
+        "SELECT * FROM scan_summary WHERE scan_id = (
+             SELECT max(scan_id) FROM scan WHERE organization_name = $1 AND scope = 'all' AND state = 'completed')",
+    )
+    .bind(organization_name)
+    .fetch_optional(&mut *connection)
+    .await
+    .doing(DOING)?;
+    Ok(Overview {
+        replicas: u32::try_from(row.replicas).unwrap_or(u32::MAX),
+        started: row.started.map(Into::into),
+        accounts_left: row.accounts_left.unsigned_abs(),
+        completed,
+    })
 }
