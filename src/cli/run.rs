@@ -47,7 +47,7 @@ fn reload(context: &Context, telemetry: &Telemetry) {
     let read = context.load().map_err(anyhow::Error::from);
     match read.and_then(|loaded| telemetry.set_level(&loaded.config.log)) {
         Ok(level) => {
-            tracing::info!(level, "the level of the log was read anew; everything else holds until the next start")
+            tracing::info!(level, "the level of the log was read anew; everything else holds until the next start");
         }
         Err(problem) => tracing::error!("the level of the log stays as it was: {problem:#}"),
     }
