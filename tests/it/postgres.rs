@@ -28,7 +28,8 @@ pub struct Server {
 pub struct Own {
     /// Where `ca.crt`, `client.crt` and `client.key` are, among the rest.
     pub folder: PathBuf,
-    binaries: PathBuf,
+    /// Where the server's programs are, and psql.
+    pub binaries: PathBuf,
     /// Ends the server when its input ends: when this process does, however it does.
     _watch: Child,
 }

@@ -1,0 +1,14 @@
+-- What each role may do, after `trustwatch migrate` as the owner: the statements of docs/sql.md, which says why.
+GRANT USAGE ON SCHEMA trustwatch TO trustwatch_daemon;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA trustwatch TO trustwatch_daemon;
+ALTER DEFAULT PRIVILEGES IN SCHEMA trustwatch GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO trustwatch_daemon;
+
+GRANT USAGE ON SCHEMA trustwatch TO trustwatch_analyst;
+GRANT SELECT ON
+    trustwatch.current_coverage, trustwatch.coverage_history, trustwatch.coverage_transitions, trustwatch.coverage_changes,
+    trustwatch.coverage_by_region, trustwatch.coverage_by_ou, trustwatch.coverage_by_account, trustwatch.scan_summary,
+    trustwatch.scan_calls, trustwatch.account_visits, trustwatch.current_analyzers, trustwatch.analyzer_history,
+    trustwatch._sqlx_migrations
+TO trustwatch_analyst;
+ALTER ROLE trustwatch_analyst SET search_path = trustwatch;
+ALTER ROLE trustwatch_analyst SET timezone = 'UTC';
