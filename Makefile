@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas chaos
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas chaos soak
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -45,6 +45,10 @@ chaos: ## Kill scans at random instants, on each engine and among three replicas
 	@rm -f $(TRUSTWATCH_CHAOS_GOALS)
 	@cargo test --locked --all-features --test it -- --test-threads=1 --nocapture chaos:: ; status=$$?; \
 		echo; cat $(TRUSTWATCH_CHAOS_GOALS); exit $$status
+
+# MINUTES says for how long.
+soak: ## Scan back to back for an hour, and see what grows
+	cargo bench --locked --bench soak
 
 # ROWS="floors rates weather single large" chooses among them; all take six minutes.
 bench-scan: $(BOTO3) ## What a scan costs, beside bare HTTP, one SDK client and a boto3 script
