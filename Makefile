@@ -33,8 +33,13 @@ docs: ## Generate the configuration's reference, its JSON schema, and what the S
 	cargo run --locked --quiet -- config schema --format markdown > docs/configuration.md
 	UPDATE_DOCS=1 cargo test --locked --all-features --quiet --test it -- documents::
 
-audit: ## Check licences, sources and bans of dependencies, and unused ones (needs cargo-deny and cargo-machete)
-	cargo deny check bans licenses sources
+audit: ## Check licences, sources, bans, duplicates and advisories of dependencies, and unused ones (needs cargo-deny and cargo-machete)
+	cargo deny --all-features check bans licenses sources
+	@if cargo deny --all-features fetch db > /dev/null 2>&1; then \
+		cargo deny --all-features check --disable-fetch advisories; \
+	else \
+		echo "RustSec's database cannot be reached: advisories were not checked"; \
+	fi
 	cargo machete
 
 # KILLS says how often; 50 take six minutes.

@@ -11,7 +11,7 @@ use crate::aws::{Aws, Session};
 use crate::clock::Clock;
 use crate::metrics::{Newest, Organization};
 use crate::scan::Engine;
-use crate::schedule::Timetable;
+use crate::schedule::{Timetable, is_overdue};
 use crate::store::{Overview, Store};
 
 /// How long a check may take: whoever asks asks again.
@@ -67,28 +67,9 @@ impl Watched {
         problem
     }
 
-    /// The newest instant of the schedule whose scan should have been completed by `now`, and how long it may have taken: until
-    /// the next instant, and no longer than its deadline.
-    fn expected(&self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, TimeDelta)> {
-        let mut instant = self.timetable.newest_until(now)?;
-        // The newest one has begun just now; the one before it is over.
-        for _ in 0..2 {
-            let next = self.timetable.next_after(instant).unwrap_or(DateTime::<Utc>::MAX_UTC);
-            let allowed = (next - instant).min(self.scan_deadline);
-            if instant + allowed <= now {
-                return Some((instant, allowed));
-            }
-            instant = self.timetable.newest_until(instant - TimeDelta::microseconds(1))?;
-        }
-        None
-    }
-
-    /// Whether a scan that should have been completed by `now` was not, though this process has had the time for it since it
-    /// started.
     fn is_overdue(&self, overview: &Overview, up_since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let Some((expected, allowed)) = self.expected(now) else { return false };
-        let begun = overview.completed.as_ref().map(|scan| DateTime::<Utc>::from(scan.started_at));
-        begun.is_none_or(|begun| begun < expected) && now - up_since >= allowed
+        let begun = overview.completed.as_ref().map(|scan| scan.started_at.into());
+        is_overdue(&self.timetable, self.scan_deadline, begun, up_since, now)
     }
 }
 

@@ -81,6 +81,12 @@ impl Timetable {
         None
     }
 
+    /// By when the scan of an instant should be completed: until the next instant, or within `longest`, from when it may begin.
+    pub fn completed_by(&self, instant: DateTime<Utc>, longest: TimeDelta) -> DateTime<Utc> {
+        let next = self.line.next_after(instant, self.zone).map_or(longest, |next| (next - instant).min(longest));
+        self.delayed(instant).checked_add_signed(next).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
     /// When the scan of an instant may begin. The delay hangs on nothing but the organization and the instant, so that all
     /// processes agree.
     fn delayed(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
@@ -139,6 +145,25 @@ pub fn due(
         (Some(_), None) => false,
     };
     (is_starting && is_stale && timetable.on_start == OnStart::IfStale).then_some(Due::Stale(unmade))
+}
+
+/// Whether a scan that should have been completed by `now` was not, though a process that runs since `up_since` has had the time
+/// for it. A scan has until the schedule's next instant, and no longer than `longest`; `completed` is when the newest completed
+/// one began.
+pub fn is_overdue(
+    timetable: &Timetable,
+    longest: TimeDelta,
+    completed: Option<DateTime<Utc>>,
+    up_since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> bool {
+    let Some(newest) = timetable.newest_until(now) else { return false };
+    // The newest one may have begun just now; the one before it is over.
+    let before = timetable.newest_until(newest - TimeDelta::microseconds(1));
+    let is_over = |instant: &DateTime<Utc>| timetable.completed_by(*instant, longest) <= now;
+    let Some(expected) = [Some(newest), before].into_iter().flatten().find(is_over) else { return false };
+    let allowed = timetable.completed_by(expected, longest) - expected;
+    completed.is_none_or(|completed| completed < expected) && now - up_since >= allowed
 }
 
 #[cfg(test)]

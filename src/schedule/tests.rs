@@ -134,3 +134,34 @@ fn a_delay_is_the_same_for_all_processes_and_no_longer_than_allowed() {
     assert_eq!(one.newest_until(instant + delay - TimeDelta::microseconds(1)), Some(earlier));
     assert_eq!(one.next_after(instant + TimeDelta::microseconds(1)), Some(instant + delay));
 }
+
+#[test]
+fn a_scan_is_overdue_when_its_time_is_over_and_this_process_has_had_it() {
+    let (hourly, daily) = (timetable("17 * * * *", "UTC"), timetable("17 6 * * *", "UTC"));
+    let longest = TimeDelta::hours(6);
+    let overdue = |timetable: &Timetable, completed: &str, up_since: &str, now: &str| {
+        is_overdue(timetable, longest, Some(at(completed)), at(up_since), at(now))
+    };
+    // 10:17 was not completed; it has until 11:17.
+    assert!(!overdue(&hourly, "2026-11-23T09:17:01Z", UP, "2026-11-23T11:16:59Z"));
+    assert!(overdue(&hourly, "2026-11-23T09:17:01Z", UP, "2026-11-23T11:17:00Z"));
+    assert!(!overdue(&hourly, "2026-11-23T10:17:01Z", UP, "2026-11-23T11:17:00Z"));
+    assert!(
+        !overdue(&hourly, "2026-11-23T09:17:01Z", "2026-11-23T11:00:00Z", "2026-11-23T11:30:00Z"),
+        "it has just started"
+    );
+    assert!(overdue(&hourly, "2026-11-23T09:17:01Z", "2026-11-23T11:00:00Z", "2026-11-23T12:00:00Z"));
+    // A daily one is not waited for until tomorrow.
+    assert!(!overdue(&daily, "2026-11-22T06:17:01Z", UP, "2026-11-23T12:16:59Z"));
+    assert!(overdue(&daily, "2026-11-22T06:17:01Z", UP, "2026-11-23T12:17:00Z"));
+    assert!(is_overdue(&daily, longest, None, at(UP), at("2026-11-23T12:17:00Z")), "there was never one");
+    // With a delay it has as long from when it begins.
+    let mut delayed = schedule("17 6 * * *", "UTC");
+    delayed.jitter = config::TimeSpan(Duration::from_hours(1));
+    let delayed = Timetable::read(&delayed, "main").unwrap();
+    let begins = delayed.next_after(at("2026-11-23T06:00:00Z")).unwrap();
+    assert!(begins > at("2026-11-23T06:17:00Z"));
+    let late = |now| is_overdue(&delayed, longest, Some(at("2026-11-22T08:00:00Z")), at(UP), now);
+    assert!(!late(begins + longest - TimeDelta::seconds(1)));
+    assert!(late(begins + longest));
+}

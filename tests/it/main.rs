@@ -16,6 +16,7 @@ mod bad_input;
 mod binary;
 mod both;
 mod chaos;
+mod claims;
 mod cli;
 mod clock;
 mod control;

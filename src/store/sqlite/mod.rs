@@ -35,7 +35,11 @@ struct Memory {
     mapped: &'static str,
 }
 
-/// Of a process that scans, for ever: flat, however large the file.
+/// Of a process that scans, for ever: flat, however large the file. What it writes, it reads again soon: a smaller cache costs a
+/// fifth of the CPU of a scan.
+const WRITING: Memory = Memory { cache: "-8192", mapped: "0" };
+
+/// Of what such a process reads beside that.
 const FRUGAL: Memory = Memory { cache: "-2048", mapped: "0" };
 
 /// Of a process that asks and goes: 16 MB, and a mapping of 1 GiB.
@@ -64,7 +68,7 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
     if let Access::Write { migrate } = access {
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            .connect_with(options(&path, FRUGAL).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
+            .connect_with(options(&path, WRITING).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
             .await
             .map_err(|error| open_error(&path, &error))?;
         bring_up_to_date(&pool, migrate).await?;

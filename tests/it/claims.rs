@@ -1,0 +1,185 @@
+//! Who may visit an account, and whose visit counts: leases, and what comes late.
+
+use chrono::{DateTime, Utc};
+use trustwatch::clock::{Clock, SystemClock};
+use trustwatch::model::{
+    Account, AccountState, Listed, Reason, Region, RegionCoverage, Requirement, ScanCost, ScanEnd, ScanId, ScanState,
+    Scope, Trigger, Visit, VisitOutcome,
+};
+use trustwatch::store::{How, NewScan, StoreError};
+
+use crate::awssim::Scenario;
+use crate::support::{Kept, Story, by_hand, discovered, on_each_engine};
+
+fn listed(number: u64, is_owner: bool) -> Listed {
+    let account = Account {
+        id: format!("{number:012}").parse().unwrap(),
+        name: format!("account {number}"),
+        state: AccountState::Active,
+        ou_path: None,
+        tags: None,
+    };
+    Listed { account, is_owner }
+}
+
+fn visit(listed: &Listed, reason: Reason) -> Visit {
+    let now = SystemClock.now();
+    Visit {
+        account: listed.account.clone(),
+        outcome: VisitOutcome::Audited,
+        failure: None,
+        started_at: now,
+        finished_at: now,
+        coverage: vec![RegionCoverage::bare(Region::new("eu-west-1"), reason)],
+        regions_read: Vec::new(),
+        blind: Vec::new(),
+        analyzers: Vec::new(),
+        entered: Some(true),
+    }
+}
+
+fn scheduled(instant: DateTime<Utc>) -> NewScan {
+    NewScan {
+        organization_name: "main".into(),
+        trigger: Trigger::Schedule,
+        scope: Scope::All,
+        scheduled_for: Some(instant),
+        started_at: instant,
+        requirement: Requirement::Either,
+        configuration_hash: "same".into(),
+        version: "0".into(),
+        resumes_from: instant,
+        begins: true,
+    }
+}
+
+/// A scan of five accounts, listed by `one`.
+async fn begun(kept: Kept) -> (Story, ScanId, DateTime<Utc>) {
+    let story = Story::begin_in(kept, &Scenario::calm(0)).await;
+    let instant = SystemClock.now();
+    let store = &story.store;
+    let joined = store.begin_scan(&scheduled(instant), "one").await.unwrap();
+    assert_eq!(joined.how, How::Began);
+    let scan = joined.scan_id;
+    store.identify_organization(scan, "o-test", &[]).await.unwrap();
+    store.keep_discovered(scan, &discovered("o-test")).await.unwrap();
+    assert!(store.take_listing(scan, "one").await.unwrap());
+    let accounts: Vec<Listed> = (1..=5).map(|number| listed(number, number == 5)).collect();
+    store.add_accounts(scan, "one", &accounts).await.unwrap();
+    (story, scan, instant)
+}
+
+/// Lets the lease of a process end, as if it had said nothing for that long.
+async fn expire(story: &Story, worker: &str) {
+    let sql = format!(
+        "UPDATE participant SET alive_until = '2000-01-01T00:00:00.000000Z'
+         WHERE worker_key = (SELECT worker_key FROM worker WHERE name = '{worker}')"
+    );
+    by_hand(&story.settings, &sql).await;
+}
+
+async fn an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late_is_not_written(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    assert_eq!(store.begin_scan(&scheduled(instant), "two").await.unwrap().how, How::Joined);
+    let ones = store.claim_accounts(scan, "one", 3).await.unwrap();
+    assert_eq!(ones[0], listed(5, true), "owners come first");
+    let twos = store.claim_accounts(scan, "two", 9).await.unwrap();
+    assert_eq!((ones.len(), twos.len()), (3, 2), "what one has claimed is not the other's");
+    assert!(store.claim_accounts(scan, "two", 9).await.unwrap().is_empty());
+    let work = store.beat(scan, "two").await.unwrap();
+    assert_eq!((work.left, work.owners_left, work.peers, work.replicas), (5, 1, 1, 2));
+
+    expire(&story, "one").await;
+    let taken = store.claim_accounts(scan, "two", 9).await.unwrap();
+    assert_eq!(taken, ones, "the dead one's are free");
+    let newer: Vec<Visit> = taken.iter().map(|listed| visit(listed, Reason::AccountAnalyzer)).collect();
+    assert_eq!(store.record_visits(scan, &newer, "two").await.unwrap().len(), 3);
+    let late: Vec<Visit> = ones.iter().map(|listed| visit(listed, Reason::NoAnalyzer)).collect();
+    assert!(store.record_visits(scan, &late, "one").await.unwrap().is_empty(), "it comes too late");
+    assert!(store.record_visits(scan, &newer, "two").await.unwrap().is_empty(), "nor is anything written twice");
+    let rows =
+        story.rows("SELECT DISTINCT reason, worker FROM current_coverage JOIN account_visits USING (account_id)").await;
+    assert_eq!(rows, [["account_analyzer", "two"]]);
+
+    // It was not dead: it goes on with what is free.
+    assert_eq!(store.beat(scan, "one").await.unwrap().left, 2);
+    store.hand_back(scan, "two", &[twos[0].account.id]).await.unwrap();
+    assert_eq!(store.claim_accounts(scan, "one", 9).await.unwrap(), twos[1..], "the rest was given back");
+}
+
+async fn the_list_is_one_processs_until_its_lease_ends(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    store.begin_scan(&scheduled(instant), "two").await.unwrap();
+    assert!(!store.take_listing(scan, "two").await.unwrap(), "somebody does it");
+    expire(&story, "one").await;
+    assert!(store.take_listing(scan, "two").await.unwrap());
+    let late = store.add_accounts(scan, "one", &[listed(6, false)]).await.unwrap_err();
+    assert!(matches!(late, StoreError::ClaimLost(_)), "{late}");
+    let now = SystemClock.now();
+    assert!(matches!(store.end_listing(scan, "one", None, now).await, Err(StoreError::ClaimLost(_))));
+    // The list is read again: what is there, or recorded, stays as it is.
+    let claimed = store.claim_accounts(scan, "two", 1).await.unwrap();
+    let visits = [visit(&claimed[0], Reason::NoAnalyzer)];
+    store.record_visits(scan, &visits, "two").await.unwrap();
+    let accounts: Vec<Listed> = (1..=6).map(|number| listed(number, number == 5)).collect();
+    store.add_accounts(scan, "two", &accounts).await.unwrap();
+    assert_eq!(store.beat(scan, "two").await.unwrap().left, 5);
+    store.end_listing(scan, "two", None, now).await.unwrap();
+    assert!(store.beat(scan, "two").await.unwrap().listed);
+    assert!(!store.take_listing(scan, "two").await.unwrap(), "it has ended");
+}
+
+async fn an_instant_has_one_scan_whoever_asks(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    let end = ScanEnd { state: ScanState::Incomplete, error: None, list_complete: false };
+    store.finish_scan(scan, &end, &ScanCost::default(), instant).await.unwrap();
+    let again = store.begin_scan(&scheduled(instant), "two").await.unwrap_err();
+    assert!(matches!(again, StoreError::AlreadyMade { .. }), "{again}");
+    assert!(matches!(store.beat(scan, "one").await, Err(StoreError::ScanEnded(_))));
+    let none = NewScan { begins: false, ..scheduled(instant) };
+    assert!(matches!(store.begin_scan(&none, "two").await, Err(StoreError::NothingAtWork(_))));
+    for table in ["claim", "participant", "owner_view", "scan_work"] {
+        assert_eq!(story.rows(&format!("SELECT count(*) FROM {table}")).await, [["0"]], "{table}");
+    }
+}
+
+async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_another_in_kind(kept: Kept) {
+    for (new, how) in [
+        (Box::new(|new: NewScan| new) as Box<dyn Fn(NewScan) -> NewScan>, How::Resumed),
+        (Box::new(|new| NewScan { trigger: Trigger::Startup, ..new }), How::Resumed),
+        (Box::new(|new| NewScan { resumes_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }), How::Began),
+        (Box::new(|new| NewScan { configuration_hash: "another".into(), ..new }), How::Began),
+        (Box::new(|new| NewScan { trigger: Trigger::Manual, ..new }), How::Began),
+    ] {
+        let (story, scan, instant) = begun(kept).await;
+        let claimed = story.store.claim_accounts(scan, "one", 2).await.unwrap();
+        expire(&story, "one").await;
+        let next = new(NewScan { scheduled_for: None, ..scheduled(instant) });
+        let joined = story.store.begin_scan(&next, "two").await.unwrap();
+        assert_eq!(joined.how, how);
+        if how == How::Resumed {
+            assert_eq!(joined.scan_id, scan);
+            assert_eq!(story.store.claim_accounts(scan, "two", 2).await.unwrap(), claimed);
+        } else {
+            let state = format!("SELECT state FROM scan_summary WHERE scan_id = {scan}");
+            assert_eq!(story.rows(&state).await, [["incomplete"]]);
+        }
+    }
+}
+
+on_each_engine!(
+    an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late_is_not_written,
+    the_list_is_one_processs_until_its_lease_ends,
+    an_instant_has_one_scan_whoever_asks,
+    a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_another_in_kind,
+);
+
+#[tokio::test]
+async fn a_process_that_freezes_within_a_transaction_holds_nobody_up() {
+    let story = Story::begin_in(Kept::Postgres, &Scenario::calm(0)).await;
+    let limit = story.rows("SELECT current_setting('idle_in_transaction_session_timeout')").await;
+    assert_eq!(limit, [["30s"]], "it is {}", story.settings.lease);
+}
