@@ -113,6 +113,14 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
     }
     let (kept, retention, until) = (Arc::clone(&store), config.store.retention.clone(), stop.clone());
     parts.start("the retention", async move { keep(kept.as_ref(), &retention, &until).await });
+    let (timed, until) = (metrics.clone(), stop.clone());
+    parts.start("the adding up of metrics", async move {
+        let mut minutes = tokio::time::interval(Duration::from_mins(1));
+        while until.run_until_cancelled(minutes.tick()).await.is_some() {
+            timed.add_up();
+        }
+        Ok(())
+    });
     if config.http.enabled {
         let config::Http { listen, token, .. } = &config.http;
         let server = http::Server::bind(*listen).await;

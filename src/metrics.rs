@@ -115,6 +115,7 @@ pub struct Newest {
 }
 
 /// The metrics of this process.
+#[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
@@ -153,6 +154,11 @@ impl Metrics {
         Ok(Self(handle))
     }
 
+    /// Adds up what was timed, which is kept one by one until then: to be done now and then, whether anybody scrapes or not.
+    pub fn add_up(&self) {
+        self.0.run_upkeep();
+    }
+
     /// Everything in Prometheus's text format. `organizations` is what the store says now; `None` where it does not answer.
     pub fn render(&self, replicas: u32, organizations: Option<&[Organization]>) -> String {
         // Read anew for each scrape, in a recorder of its own: what the store no longer says is no longer there.
@@ -168,7 +174,6 @@ impl Metrics {
             }
             organizations.unwrap_or_default().iter().for_each(read);
         });
-        self.0.run_upkeep();
         self.0.render() + &recorder.handle().render()
     }
 }

@@ -100,12 +100,15 @@ pub async fn record(store: &dyn Store, number: i64, world: &World) -> (ScanId, D
         let listed: Vec<Listed> =
             batch.iter().map(|visit| Listed { account: visit.account.clone(), is_owner: false }).collect();
         store.add_accounts(scan, worker, &listed).await.expect("accounts are listed");
-        store.claim_accounts(scan, worker, u32::MAX).await.expect("accounts are claimed");
+        store.claim_accounts(scan, worker, u32::MAX, false).await.expect("accounts are claimed");
         let recorded = store.record_visits(scan, batch, worker).await.expect("visits are recorded");
         assert_eq!(recorded.len(), batch.len());
     }
     let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
-    store.finish_scan(scan, &end, &ScanCost::default(), at + TimeDelta::seconds(30)).await.expect("a scan ends");
+    store
+        .finish_scan(scan, worker, &end, &ScanCost::default(), at + TimeDelta::seconds(30))
+        .await
+        .expect("a scan ends");
     (scan, begin.elapsed())
 }
 

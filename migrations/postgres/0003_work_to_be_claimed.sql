@@ -37,6 +37,8 @@ CREATE TABLE owner_view (
     PRIMARY KEY (scan_id, account_id)
 );
 
+INSERT INTO scan_work (scan_id, entered, locked) SELECT scan_id, 0, 0 FROM scan WHERE state = 'running';
+
 UPDATE scan SET scheduled_for = NULL
 WHERE EXISTS (
     SELECT 1 FROM scan AS newer

@@ -41,6 +41,9 @@ CREATE TABLE owner_view (
     PRIMARY KEY (scan_id, account_id)
 ) STRICT, WITHOUT ROWID;
 
+-- A scan that was at work when this came is gone on with.
+INSERT INTO scan_work (scan_id, entered, locked) SELECT scan_id, 0, 0 FROM scan WHERE state = 'running';
+
 -- A scan is unique per organization and scheduled instant. What was made twice before keeps its newest.
 UPDATE scan SET scheduled_for = NULL
 WHERE EXISTS (

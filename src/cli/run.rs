@@ -1,5 +1,7 @@
 //! `trustwatch run`: the daemon.
 
+use std::sync::Arc;
+
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,9 @@ pub struct Run {}
 impl Run {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let config::Loaded { config, .. } = context.load()?;
-        let telemetry = telemetry::start_with_traces(&config.log, Audience::Collector, &config.tracing)?;
+        // Kept to the end: what the end of a scan has to tell is sent, too.
+        let telemetry = Arc::new(telemetry::start_with_traces(&config.log, Audience::Collector, &config.tracing)?);
+        let level = Arc::clone(&telemetry);
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone(), Some(config.limits.shutdown_grace.0))?;
         let mut parts = Parts::default();
@@ -27,7 +31,7 @@ impl Run {
         let (context, until) = (context.clone(), stop.clone());
         parts.start("the level of the log", async move {
             while until.run_until_cancelled(hangups.recv()).await.flatten().is_some() {
-                reload(&context, &telemetry);
+                reload(&context, &level);
             }
             Ok(())
         });

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Traces of scans, over OTLP: a span for each scan, account and verb of the store. Off by default.
+/// Traces of scans, over OTLP: a span for each scan and account; where `log.level` is `debug`, for each call to AWS and each verb of the
+/// store, too. Off by default.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tracing {

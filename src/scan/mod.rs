@@ -160,8 +160,8 @@ impl Engine {
         metrics::stages(&cost.stages);
         let finished = match left {
             Ok(Left::End(end)) => {
-                let finish =
-                    patience.with("finish_scan", |store| store.finish_scan(scan_id, &end, &cost, self.clock.now()));
+                let finish = patience
+                    .with("finish_scan", |store| store.finish_scan(scan_id, worker, &end, &cost, self.clock.now()));
                 finish.await.map(|()| {
                     metrics::scan_ended(end.state);
                     (end.state, end.error)
@@ -216,6 +216,7 @@ impl Engine {
         };
         let begun = tokio::select! {
             begun = begin => begun?,
+            failed = self.keep_lease(scan_id, patience) => return Err(failed),
             () = stop.cancelled() => {
                 return if ends_on_stop { failed("interrupted before the accounts were listed".into()) } else { Ok(Left::HandedBack) };
             }
@@ -235,6 +236,16 @@ impl Engine {
         let (costs, selection, sessions, known) = (limits.costs(), &request.selection, &sessions, &known);
         let begun = Begun { scan_id, started_at, costs, selection, sessions, patience, known, ends_on_stop };
         pipeline::run(self, &begun, &progress, &stop).await
+    }
+
+    /// Renews the lease for as long as this is polled; returns only where that fails.
+    async fn keep_lease(&self, scan_id: ScanId, patience: &Patience<'_>) -> StoreError {
+        loop {
+            tokio::time::sleep(self.lease / 3).await;
+            if let Err(error) = patience.with("beat", |store| store.beat(scan_id, &self.worker)).await {
+                return error;
+            }
+        }
     }
 
     /// What is known of the organization: what another process has found out for this scan already, or what AWS says.

@@ -19,7 +19,7 @@ use super::record::{BATCH, Recorded, Recorder};
 use super::{Engine, Patience, Progress, Selection, Sessions};
 use crate::evaluate::{OrganizationView, OwnerView};
 use crate::model::{Account, AccountId, Listed, ScanEnd, ScanId, ScanState, Scope};
-use crate::store::{Known, StoreError, Tally, Work};
+use crate::store::{Known, Store, StoreError, Tally, Work};
 
 /// Accounts claimed ahead of those that are audited, at most: what one process has claimed, no other visits.
 const CLAIMED_AHEAD: usize = 16;
@@ -82,8 +82,11 @@ pub async fn run(
         Some(Stop::Interrupted) if !begun.ends_on_stop => Ok(Left::HandedBack),
         None => flow.end(None).await.map(Left::End),
         Some(stopped) => {
-            flow.give_up().await?;
-            flow.end(Some(stopped)).await.map(Left::End)
+            if flow.give_up(stop).await? {
+                flow.end(Some(stopped)).await.map(Left::End)
+            } else {
+                Ok(Left::HandedBack)
+            }
         }
     }
 }
@@ -197,11 +200,14 @@ impl<'a> Flow<'a> {
             if stops_at.is_some() && audits.is_empty() && records_nothing {
                 break Some(Stop::Interrupted);
             }
+            let waits_for_owners = !owners_in
+                && self.waiting.len() >= WAITING_FOR_OWNERS
+                && !self.claimed.front().is_some_and(|next| next.is_owner);
             let holds = if audits.len() >= in_flight {
                 Some(&costs.waits_for_visits)
             } else if owners_in && self.waiting.len() >= READY_AHEAD {
                 Some(&costs.waits_for_store)
-            } else if self.waiting.len() >= WAITING_FOR_OWNERS && self.owners_are_under_way() {
+            } else if waits_for_owners {
                 Some(&costs.waits_for_owners)
             } else {
                 None
@@ -213,13 +219,11 @@ impl<'a> Flow<'a> {
                 audits.push(auditor.visit(account, is_owner));
                 continue;
             }
-            if self.may_claim
-                && stops_at.is_none()
-                && claimings.is_empty()
-                && self.claimed.len() * 2 <= claimed_ahead
-                && (holds.is_none() || audits.len() >= in_flight)
-            {
-                let most = in_flight.saturating_sub(audits.len()) + claimed_ahead - self.claimed.len();
+            // While everybody waits for owners, nobody else is claimed.
+            let owners_only = waits_for_owners && audits.len() < in_flight;
+            let has_room = self.claimed.len() * 2 <= claimed_ahead && (holds.is_none() || audits.len() >= in_flight);
+            if self.may_claim && stops_at.is_none() && claimings.is_empty() && (has_room || owners_only) {
+                let most = (in_flight + claimed_ahead).saturating_sub(audits.len() + self.claimed.len()).max(1);
                 let most = u32::try_from(most).unwrap_or(u32::MAX);
                 // Where an answer was lost, the store may count as ours what we do not know of.
                 let held = patience.was_interrupted().then(|| self.held.keys().copied().collect::<Vec<_>>());
@@ -227,8 +231,8 @@ impl<'a> Flow<'a> {
                     if let Some(held) = held {
                         patience.with("hand_back", |store| store.hand_back(scan_id, worker, &held)).await?;
                     }
-                    let accounts =
-                        patience.with("claim_accounts", |store| store.claim_accounts(scan_id, worker, most)).await?;
+                    let claim = |store: &'a dyn Store| store.claim_accounts(scan_id, worker, most, owners_only);
+                    let accounts = patience.with("claim_accounts", claim).await?;
                     Ok::<_, StoreError>((most, accounts))
                 });
             }
@@ -257,18 +261,30 @@ impl<'a> Flow<'a> {
                 }
                 () = sleep_until(stops_at.unwrap_or(self.deadline)), if stops_at.is_some() => break Some(Stop::Interrupted),
                 () = sleep_until(self.deadline) => break Some(Stop::Deadline),
-                Some(kept) = keepings.next(), if !keepings.is_empty() => kept?,
+                Some(kept) = keepings.next(), if !keepings.is_empty() => {
+                    let (owner, view): (AccountId, OwnerView) = kept?;
+                    self.hear(owner, &view);
+                }
                 Some(recorded) = recordings.next(), if !recordings.is_empty() => self.recorded(recorded?),
                 Some(audit) = audits.next(), if !audits.is_empty() => {
                     if let Some((owner, view)) = self.take(audit?) {
-                        keepings.push(async move { patience.with("keep_owner", |store| store.keep_owner(scan_id, owner, &view)).await });
+                        keepings.push(async move {
+                            // Of several who heard an owner, all go by the first.
+                            let keep = |store: &'a dyn Store| store.keep_owner(scan_id, owner, &view);
+                            let kept = patience.with("keep_owner", keep).await?;
+                            Ok::<_, StoreError>((owner, kept))
+                        });
                     }
                 }
                 Some(claim) = claimings.next(), if !claimings.is_empty() => {
                     let (most, accounts): (u32, Vec<Listed>) = claim?;
                     self.may_claim = accounts.len() >= most as usize;
                     self.held.extend(accounts.iter().map(|listed| (listed.account.id, listed.account.clone())));
-                    self.claimed.extend(accounts);
+                    let (owners, others): (Vec<_>, Vec<_>) = accounts.into_iter().partition(|listed| listed.is_owner);
+                    self.claimed.extend(others);
+                    for owner in owners {
+                        self.claimed.push_front(owner);
+                    }
                 }
                 () = listed_more.notified() => self.may_claim = true,
                 Some(ended) = listings.next(), if !listings.is_empty() => {
@@ -324,11 +340,6 @@ impl<'a> Flow<'a> {
         self.work = work;
     }
 
-    /// Whether every owner that has said nothing is under way here: one that the list has not come to yet is not waited for.
-    fn owners_are_under_way(&self) -> bool {
-        self.owners_missing.iter().all(|owner| self.held.contains_key(owner))
-    }
-
     fn next_batch(&mut self) -> Vec<Audit> {
         self.waiting.drain(..self.waiting.len().min(BATCH)).collect()
     }
@@ -343,9 +354,7 @@ impl<'a> Flow<'a> {
                 Seen::Fact(fact) => Some((region, fact)),
                 Seen::LeftOut => None,
             });
-            let view = OwnerView::new(id, facts);
-            self.hear(id, &view);
-            (id, view)
+            (id, OwnerView::new(id, facts))
         });
         self.waiting.push_back(audit);
         said
@@ -361,8 +370,9 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Records what was audited, and everything else as not reached. Peers do the same with what is theirs.
-    async fn give_up(&mut self) -> Result<(), StoreError> {
+    /// Records what was audited, and everything else as not reached. Peers do the same with what is theirs. Says whether that is
+    /// done; a process that is told to end meanwhile leaves it to them.
+    async fn give_up(&mut self, stop: &CancellationToken) -> Result<bool, StoreError> {
         let Begun { scan_id, patience, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
         self.recorder.view.get_or_init(|| std::mem::take(&mut self.view));
@@ -375,15 +385,20 @@ impl<'a> Flow<'a> {
             let left = std::mem::take(&mut self.held);
             self.give_up_on(left.into_values());
             if self.waiting.is_empty() {
+                if stop.is_cancelled() && !self.begun.ends_on_stop {
+                    return Ok(false);
+                }
+                if patience.with("beat", |store| store.beat(scan_id, worker)).await?.left == 0 {
+                    return Ok(true);
+                }
+                // A claim that was under way when the scan stopped may count as ours, though we do not know of it.
+                patience.with("hand_back", |store| store.hand_back(scan_id, worker, &[])).await?;
                 let most = u32::try_from(BATCH).unwrap_or(u32::MAX);
-                let claimed =
-                    patience.with("claim_accounts", |store| store.claim_accounts(scan_id, worker, most)).await?;
+                let claim = |store: &'a dyn Store| store.claim_accounts(scan_id, worker, most, false);
+                let claimed = patience.with("claim_accounts", claim).await?;
                 self.give_up_on(claimed.into_iter().map(|listed| listed.account));
             }
             if self.waiting.is_empty() {
-                if patience.with("beat", |store| store.beat(scan_id, worker)).await?.left == 0 {
-                    return Ok(());
-                }
                 tokio::time::sleep(IDLE_LOOKS).await;
             }
         }

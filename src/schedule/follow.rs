@@ -38,8 +38,10 @@ impl Follower {
     /// Where the store fails in a way that does not pass.
     pub async fn follow(mut self, wake: &Notify, stop: &CancellationToken) -> Result<(), StoreError> {
         loop {
-            // What came due during a scan is made up when that has ended.
-            while !stop.is_cancelled() && self.tick(stop).await?.is_some() {}
+            // What came due during a scan is made up when that has ended. One that goes on without us is no reason to hurry.
+            let has_ended =
+                |outcome: Option<Outcome>| outcome.is_some_and(|outcome| outcome.state != ScanState::Running);
+            while !stop.is_cancelled() && has_ended(self.tick(stop).await?) {}
             let now = self.engine.clock.now();
             let until_next = self.timetable.next_after(now).and_then(|next| (next - now).to_std().ok());
             tokio::select! {

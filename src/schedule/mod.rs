@@ -135,7 +135,7 @@ pub fn due(
     if let Some(instant) = unmade {
         // Before the first scan there was nothing to miss.
         let makes_up = timetable.missed == Missed::RunOnce && before.scheduled.is_some();
-        if instant > up_since || makes_up {
+        if timetable.delayed(instant) > up_since || makes_up {
             return Some(Due::Scheduled(instant));
         }
     }
@@ -162,8 +162,12 @@ pub fn is_overdue(
     let before = timetable.newest_until(newest - TimeDelta::microseconds(1));
     let is_over = |instant: &DateTime<Utc>| timetable.completed_by(*instant, longest) <= now;
     let Some(expected) = [Some(newest), before].into_iter().flatten().find(is_over) else { return false };
+    // What nobody would make up for is not waited for.
+    let is_wanted = timetable.delayed(expected) > up_since
+        || timetable.on_start == OnStart::IfStale
+        || (timetable.missed == Missed::RunOnce && completed.is_some());
     let allowed = timetable.completed_by(expected, longest) - expected;
-    completed.is_none_or(|completed| completed < expected) && now - up_since >= allowed
+    is_wanted && completed.is_none_or(|completed| completed < expected) && now - up_since >= allowed
 }
 
 #[cfg(test)]

@@ -139,14 +139,20 @@ pub trait Store: Send + Sync {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Claims up to `most` accounts that nobody alive has claimed: owners of the organization's analyzers first.
-    async fn claim_accounts(&self, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError>;
+    /// Claims up to `most` accounts that nobody alive has claimed: owners of the organization's analyzers first, or only them.
+    async fn claim_accounts(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        most: u32,
+        owners_only: bool,
+    ) -> Result<Vec<Listed>, StoreError>;
 
     /// Gives back what this process has claimed, but for `held`.
     async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError>;
 
-    /// Keeps what an owner said, for all who take part.
-    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError>;
+    /// Keeps what an owner said, for all who take part; the first word counts, and is returned.
+    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<OwnerView, StoreError>;
 
     /// Renews this process's lease, and says how the scan is getting on.
     async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError>;
@@ -155,7 +161,8 @@ pub trait Store: Send + Sync {
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError>;
 
     /// Records visits, in one transaction: the visits themselves, what changed in the accounts' coverage and why, and their
-    /// analyzers. Returns which were recorded: those of accounts that this process has lost to another are not.
+    /// analyzers. Returns which are recorded, now or when it was asked before: those of accounts that this process has lost to
+    /// another are not.
     async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError>;
 
     /// How the scan has gone, over all who took part.
@@ -164,10 +171,11 @@ pub trait Store: Send + Sync {
     /// Leaves a scan that goes on without this process: gives back what it claimed, and adds what it cost.
     async fn leave_scan(&self, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError>;
 
-    /// Ends a scan: closes accounts that have left, and adds up.
+    /// Ends a scan: closes accounts that have left, and adds up. Others who take part find it ended, and leave.
     async fn finish_scan(
         &self,
         scan: ScanId,
+        worker: &str,
         end: &ScanEnd,
         cost: &ScanCost,
         at: DateTime<Utc>,

@@ -27,7 +27,7 @@ pub enum Column {
     /// Instants.
     Stamp(Vec<Option<Stamp>>),
     /// JSON documents.
-    Document(Vec<String>),
+    Document(Vec<Option<String>>),
 }
 
 impl Column {
@@ -35,9 +35,8 @@ impl Column {
         match self {
             Self::Integer(values) => values[row].into(),
             Self::Real(values) => values[row].into(),
-            Self::Text(values) => values[row].as_deref().into(),
+            Self::Text(values) | Self::Document(values) => values[row].as_deref().into(),
             Self::Stamp(values) => values[row].map(|stamp| stamp.to_string()).into(),
-            Self::Document(values) => values[row].as_str().into(),
         }
     }
 }
@@ -96,7 +95,7 @@ impl<T> TableOf<'_, T> {
 
     /// A column of JSON documents.
     pub fn document(self, name: &'static str, value: impl Fn(&T) -> String) -> Self {
-        let values = self.rows.iter().map(value).collect();
+        let values = self.rows.iter().map(|row| Some(value(row))).collect();
         self.with(name, Column::Document(values))
     }
 

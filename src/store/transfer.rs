@@ -63,7 +63,7 @@ enum Value {
     Real(f64),
     Text(Option<String>),
     Stamp(Option<Stamp>),
-    Document(Json),
+    Document(Option<Json>),
 }
 
 /// A table's columns, and which of them are its key.
@@ -201,7 +201,9 @@ macro_rules! values {
                     Kind::Real => Value::Real($row.try_get(at)?),
                     Kind::Text => Value::Text($row.try_get(at)?),
                     Kind::Stamp => Value::Stamp($row.try_get(at)?),
-                    Kind::Document => Value::Document($row.try_get::<sqlx::types::Json<Json>, _>(at)?.0),
+                    Kind::Document => {
+                        Value::Document($row.try_get::<Option<sqlx::types::Json<Json>>, _>(at)?.map(|json| json.0))
+                    }
                 })
             })
             .collect::<Result<Vec<Value>, sqlx::Error>>()
@@ -258,7 +260,7 @@ fn table(shape: &Shape, chunk: Vec<Vec<Value>>) -> Table {
             (Value::Real(value), Column::Real(values)) => values.push(value),
             (Value::Text(value), Column::Text(values)) => values.push(value),
             (Value::Stamp(value), Column::Stamp(values)) => values.push(value),
-            (Value::Document(value), Column::Document(values)) => values.push(value.to_string()),
+            (Value::Document(value), Column::Document(values)) => values.push(value.map(|value| value.to_string())),
             // A value is read as the kind of its column.
             _ => {}
         }

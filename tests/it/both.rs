@@ -124,10 +124,16 @@ impl Store for Both {
         same(here, self.postgres.end_listing(scan, worker, problem, at).await)
     }
 
-    async fn claim_accounts(&self, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError> {
+    async fn claim_accounts(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        most: u32,
+        owners_only: bool,
+    ) -> Result<Vec<Listed>, StoreError> {
         let _turn = self.turn.lock().await;
-        let here = self.sqlite.claim_accounts(scan, worker, most).await;
-        same(here, self.postgres.claim_accounts(scan, worker, most).await)
+        let here = self.sqlite.claim_accounts(scan, worker, most, owners_only).await;
+        same(here, self.postgres.claim_accounts(scan, worker, most, owners_only).await)
     }
 
     async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
@@ -136,7 +142,7 @@ impl Store for Both {
         same(here, self.postgres.hand_back(scan, worker, held).await)
     }
 
-    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError> {
+    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<OwnerView, StoreError> {
         let _turn = self.turn.lock().await;
         let here = self.sqlite.keep_owner(scan, owner, view).await;
         same(here, self.postgres.keep_owner(scan, owner, view).await)
@@ -184,12 +190,13 @@ impl Store for Both {
     async fn finish_scan(
         &self,
         scan: ScanId,
+        worker: &str,
         end: &ScanEnd,
         cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let here = self.sqlite.finish_scan(scan, end, cost, at).await;
-        same(here, self.postgres.finish_scan(scan, end, cost, at).await)
+        let here = self.sqlite.finish_scan(scan, worker, end, cost, at).await;
+        same(here, self.postgres.finish_scan(scan, worker, end, cost, at).await)
     }
 
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {

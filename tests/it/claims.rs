@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use trustwatch::clock::{Clock, SystemClock};
+use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{
-    Account, AccountState, Listed, Reason, Region, RegionCoverage, Requirement, ScanCost, ScanEnd, ScanId, ScanState,
-    Scope, Trigger, Visit, VisitOutcome,
+    Account, AccountState, CallCount, Listed, Reason, Region, RegionCoverage, RegionFact, Requirement, ScanCost,
+    ScanEnd, ScanId, ScanState, Scope, Trigger, Visit, VisitOutcome,
 };
 use trustwatch::store::{How, NewScan, StoreError};
 
@@ -82,30 +83,41 @@ async fn an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late
     let (story, scan, instant) = begun(kept).await;
     let store = &story.store;
     assert_eq!(store.begin_scan(&scheduled(instant), "two").await.unwrap().how, How::Joined);
-    let ones = store.claim_accounts(scan, "one", 3).await.unwrap();
+    let ones = store.claim_accounts(scan, "one", 3, false).await.unwrap();
     assert_eq!(ones[0], listed(5, true), "owners come first");
-    let twos = store.claim_accounts(scan, "two", 9).await.unwrap();
+    let twos = store.claim_accounts(scan, "two", 9, false).await.unwrap();
     assert_eq!((ones.len(), twos.len()), (3, 2), "what one has claimed is not the other's");
-    assert!(store.claim_accounts(scan, "two", 9).await.unwrap().is_empty());
+    assert!(store.claim_accounts(scan, "two", 9, false).await.unwrap().is_empty());
     let work = store.beat(scan, "two").await.unwrap();
     assert_eq!((work.left, work.owners_left, work.peers, work.replicas), (5, 1, 1, 2));
 
     expire(&story, "one").await;
-    let taken = store.claim_accounts(scan, "two", 9).await.unwrap();
+    let taken = store.claim_accounts(scan, "two", 9, false).await.unwrap();
     assert_eq!(taken, ones, "the dead one's are free");
     let newer: Vec<Visit> = taken.iter().map(|listed| visit(listed, Reason::AccountAnalyzer)).collect();
     assert_eq!(store.record_visits(scan, &newer, "two").await.unwrap().len(), 3);
     let late: Vec<Visit> = ones.iter().map(|listed| visit(listed, Reason::NoAnalyzer)).collect();
     assert!(store.record_visits(scan, &late, "one").await.unwrap().is_empty(), "it comes too late");
-    assert!(store.record_visits(scan, &newer, "two").await.unwrap().is_empty(), "nor is anything written twice");
+    // Asked again, because the answer was lost, it says the same, and writes nothing.
+    assert_eq!(store.record_visits(scan, &newer, "two").await.unwrap().len(), 3);
+    assert_eq!(story.rows("SELECT count(*), count(DISTINCT account_id) FROM coverage_history").await, [["3", "3"]]);
     let rows =
         story.rows("SELECT DISTINCT reason, worker FROM current_coverage JOIN account_visits USING (account_id)").await;
     assert_eq!(rows, [["account_analyzer", "two"]]);
 
+    // So it is with what an owner said: the first word counts, and all go by it.
+    let (first, later) = (
+        OwnerView::default(),
+        OwnerView::new(ones[0].account.id, [(&Region::new("eu-west-1"), &RegionFact::NotOptedIn)]),
+    );
+    let owner = ones[0].account.id;
+    assert_eq!(store.keep_owner(scan, owner, &first).await.unwrap(), first);
+    assert_eq!(store.keep_owner(scan, owner, &later).await.unwrap(), first);
+
     // It was not dead: it goes on with what is free.
     assert_eq!(store.beat(scan, "one").await.unwrap().left, 2);
     store.hand_back(scan, "two", &[twos[0].account.id]).await.unwrap();
-    assert_eq!(store.claim_accounts(scan, "one", 9).await.unwrap(), twos[1..], "the rest was given back");
+    assert_eq!(store.claim_accounts(scan, "one", 9, false).await.unwrap(), twos[1..], "the rest was given back");
 }
 
 async fn the_list_is_one_processs_until_its_lease_ends(kept: Kept) {
@@ -120,7 +132,7 @@ async fn the_list_is_one_processs_until_its_lease_ends(kept: Kept) {
     let now = SystemClock.now();
     assert!(matches!(store.end_listing(scan, "one", None, now).await, Err(StoreError::ClaimLost(_))));
     // The list is read again: what is there, or recorded, stays as it is.
-    let claimed = store.claim_accounts(scan, "two", 1).await.unwrap();
+    let claimed = store.claim_accounts(scan, "two", 1, false).await.unwrap();
     let visits = [visit(&claimed[0], Reason::NoAnalyzer)];
     store.record_visits(scan, &visits, "two").await.unwrap();
     let accounts: Vec<Listed> = (1..=6).map(|number| listed(number, number == 5)).collect();
@@ -135,7 +147,7 @@ async fn an_instant_has_one_scan_whoever_asks(kept: Kept) {
     let (story, scan, instant) = begun(kept).await;
     let store = &story.store;
     let end = ScanEnd { state: ScanState::Incomplete, error: None, list_complete: false };
-    store.finish_scan(scan, &end, &ScanCost::default(), instant).await.unwrap();
+    store.finish_scan(scan, "one", &end, &ScanCost::default(), instant).await.unwrap();
     let again = store.begin_scan(&scheduled(instant), "two").await.unwrap_err();
     assert!(matches!(again, StoreError::AlreadyMade { .. }), "{again}");
     assert!(matches!(store.beat(scan, "one").await, Err(StoreError::ScanEnded(_))));
@@ -144,6 +156,48 @@ async fn an_instant_has_one_scan_whoever_asks(kept: Kept) {
     for table in ["claim", "participant", "owner_view", "scan_work"] {
         assert_eq!(story.rows(&format!("SELECT count(*) FROM {table}")).await, [["0"]], "{table}");
     }
+}
+
+async fn whoever_leaves_adds_what_it_cost_once_though_the_scan_has_ended_meanwhile(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    store.begin_scan(&scheduled(instant), "two").await.unwrap();
+    let call = CallCount {
+        service: "sts",
+        operation: "AssumeRole",
+        calls: 5,
+        retries: 0,
+        throttled: 0,
+        errors: 0,
+        seconds: 1.0,
+        bytes: 100,
+        rate_wait_seconds: 0.0,
+    };
+    let cost = ScanCost { calls: vec![call], ..ScanCost::default() };
+    let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: false };
+    store.finish_scan(scan, "one", &end, &cost, instant).await.unwrap();
+    let lost = store.finish_scan(scan, "one", &end, &cost, instant).await.unwrap_err();
+    assert!(matches!(lost, StoreError::ScanEnded(_)), "{lost}");
+    assert!(matches!(store.beat(scan, "two").await, Err(StoreError::ScanEnded(_))), "the others find it ended");
+    for worker in ["one", "two", "two"] {
+        store.leave_scan(scan, worker, &cost).await.unwrap();
+    }
+    assert_eq!(story.rows("SELECT calls, bytes FROM scan_calls").await, [["10", "200"]]);
+}
+
+async fn what_a_process_held_when_it_was_in_the_scan_before_is_free_when_it_comes_again(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    store.begin_scan(&scheduled(instant), "two").await.unwrap();
+    let held = store.claim_accounts(scan, "one", 9, false).await.unwrap();
+    // It gave up without a word, the other lived on, and it comes back.
+    assert_eq!(store.begin_scan(&scheduled(instant), "one").await.unwrap().how, How::Joined);
+    assert_eq!(
+        store.claim_accounts(scan, "two", 9, true).await.unwrap(),
+        held[..1],
+        "owners, where only they are wanted"
+    );
+    assert_eq!(store.claim_accounts(scan, "two", 9, false).await.unwrap(), held[1..]);
 }
 
 async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_another_in_kind(kept: Kept) {
@@ -155,14 +209,14 @@ async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_ano
         (Box::new(|new| NewScan { trigger: Trigger::Manual, ..new }), How::Began),
     ] {
         let (story, scan, instant) = begun(kept).await;
-        let claimed = story.store.claim_accounts(scan, "one", 2).await.unwrap();
+        let claimed = story.store.claim_accounts(scan, "one", 2, false).await.unwrap();
         expire(&story, "one").await;
         let next = new(NewScan { scheduled_for: None, ..scheduled(instant) });
         let joined = story.store.begin_scan(&next, "two").await.unwrap();
         assert_eq!(joined.how, how);
         if how == How::Resumed {
             assert_eq!(joined.scan_id, scan);
-            assert_eq!(story.store.claim_accounts(scan, "two", 2).await.unwrap(), claimed);
+            assert_eq!(story.store.claim_accounts(scan, "two", 2, false).await.unwrap(), claimed);
         } else {
             let state = format!("SELECT state FROM scan_summary WHERE scan_id = {scan}");
             assert_eq!(story.rows(&state).await, [["incomplete"]]);
@@ -174,6 +228,8 @@ on_each_engine!(
     an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late_is_not_written,
     the_list_is_one_processs_until_its_lease_ends,
     an_instant_has_one_scan_whoever_asks,
+    whoever_leaves_adds_what_it_cost_once_though_the_scan_has_ended_meanwhile,
+    what_a_process_held_when_it_was_in_the_scan_before_is_free_when_it_comes_again,
     a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_another_in_kind,
 );
 

@@ -183,5 +183,5 @@ pub async fn scan(store: &dyn Store, at: DateTime<Utc>, locked: &[&str]) {
         stages: StageSeconds { discover: 0.5, assume: 1.0, audit: 3.0, evaluate: 0.25, store: 0.5 },
         bound_by: "the latency of AWS".into(),
     };
-    store.finish_scan(scan, &end, &cost, at + TimeDelta::seconds(4)).await.unwrap();
+    store.finish_scan(scan, WORKER, &end, &cost, at + TimeDelta::seconds(4)).await.unwrap();
 }

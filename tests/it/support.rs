@@ -155,7 +155,7 @@ pub async fn claim(store: &dyn Store, scan: ScanId, worker: &str, visits: &[Visi
         visits.iter().map(|visit| Listed { account: visit.account.clone(), is_owner: false }).collect();
     assert!(store.take_listing(scan, worker).await.unwrap(), "the list is not another's");
     store.add_accounts(scan, worker, &listed).await.unwrap();
-    assert_eq!(store.claim_accounts(scan, worker, listed.len() as u32).await.unwrap().len(), listed.len());
+    assert_eq!(store.claim_accounts(scan, worker, listed.len() as u32, false).await.unwrap().len(), listed.len());
 }
 
 /// What is known of an organization of one account.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::super::engine::{Connection, Pool, begin, execute};
+use super::super::engine::{Connection, Pool, begin, execute, now};
 use super::visits::close_coverage;
 use super::{analyzers, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
@@ -53,12 +53,14 @@ macro_rules! roll_up {
 pub async fn finish(
     pool: &Pool,
     scan: ScanId,
+    worker: &str,
     end: &ScanEnd,
     cost: &ScanCost,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let mut transaction = begin(pool).await.doing(DOING)?;
     end_scan(&mut transaction, scan, end, at).await?;
+    work::leave(&mut transaction, scan, worker).await.doing(DOING)?;
     write_calls(&mut transaction, scan, &cost.calls).await?;
     write_stages(&mut transaction, scan, cost).await?;
     transaction.commit().await.doing(DOING)
@@ -68,9 +70,11 @@ pub async fn finish(
 pub async fn leave(pool: &Pool, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError> {
     const DOING: &str = "leaving a scan";
     let mut transaction = begin(pool).await.doing(DOING)?;
-    work::leave(&mut transaction, scan, worker).await.doing(DOING)?;
-    write_calls(&mut transaction, scan, &cost.calls).await?;
-    write_stages(&mut transaction, scan, cost).await?;
+    // Asked again because an answer was lost, it has left already, and what it cost is added.
+    if work::leave(&mut transaction, scan, worker).await.doing(DOING)? {
+        write_calls(&mut transaction, scan, &cost.calls).await?;
+        write_stages(&mut transaction, scan, cost).await?;
+    }
     transaction.commit().await.doing(DOING)
 }
 
@@ -94,7 +98,8 @@ pub async fn end_scan(
     }
     stale::mark(connection, scan, at).await?;
     count(connection, scan, end, at).await?;
-    work::forget(connection, scan).await.doing(DOING)?;
+    let now = now(connection).await.doing(DOING)?;
+    work::forget(connection, scan, now).await.doing(DOING)?;
     if !end.list_complete {
         // Of a list that broke off the rest is missing: no trend begins with that.
         return Ok(());
@@ -219,7 +224,8 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
          FROM scan JOIN account USING (organization_key)
          WHERE scan.scan_id = $1 AND account.left_at IS NULL AND NOT EXISTS (
-             SELECT 1 FROM visit WHERE visit.account_key = account.account_key AND visit.scan_id = scan.scan_id)",
+             SELECT 1 FROM visit WHERE visit.account_key = account.account_key AND visit.scan_id = scan.scan_id)
+           AND NOT EXISTS (SELECT 1 FROM claim WHERE claim.scan_id = scan.scan_id AND claim.account_id = account.account_id)",
     )
     .bind(scan)
     .fetch_all(&mut *connection)

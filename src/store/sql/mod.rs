@@ -62,15 +62,21 @@ impl Store for Engine {
         work::end_listing(self.writer()?, scan, worker, problem, at).await
     }
 
-    async fn claim_accounts(&self, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError> {
-        work::claim(self.writer()?, scan, worker, most).await
+    async fn claim_accounts(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        most: u32,
+        owners_only: bool,
+    ) -> Result<Vec<Listed>, StoreError> {
+        work::claim(self.writer()?, scan, worker, most, owners_only).await
     }
 
     async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
         work::hand_back(self.writer()?, scan, worker, held).await
     }
 
-    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError> {
+    async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<OwnerView, StoreError> {
         work::keep_owner(self.writer()?, scan, owner, view).await
     }
 
@@ -97,11 +103,12 @@ impl Store for Engine {
     async fn finish_scan(
         &self,
         scan: ScanId,
+        worker: &str,
         end: &ScanEnd,
         cost: &ScanCost,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        finish::finish(self.writer()?, scan, end, cost, at).await
+        finish::finish(self.writer()?, scan, worker, end, cost, at).await
     }
 
     async fn abandon_scans(
@@ -119,7 +126,7 @@ impl Store for Engine {
     }
 
     async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError> {
-        report::overview(self.writer()?, organization_name).await
+        report::overview(self.reader(), organization_name).await
     }
 
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {

@@ -88,10 +88,10 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
         }
         None => Joined { scan_id: insert(&mut transaction, scan).await?, started_at: scan.started_at, how: How::Began },
     };
-    if joined.how == How::Resumed {
-        // What an earlier scan of this process left, it holds no longer.
-        let release = "UPDATE claim SET worker_key = NULL WHERE scan_id = $1";
-        sqlx::query(release).bind(joined.scan_id).execute(&mut *transaction).await.doing(DOING)?;
+    if joined.how != How::Began {
+        // What this process held when it was in the scan before, it knows nothing of.
+        let release = "UPDATE claim SET worker_key = NULL WHERE scan_id = $1 AND worker_key = $2";
+        sqlx::query(release).bind(joined.scan_id).bind(me).execute(&mut *transaction).await.doing(DOING)?;
     }
     join(&mut transaction, joined.scan_id, me, now, lease).await.doing(DOING)?;
     transaction.commit().await.doing(DOING)?;

@@ -68,9 +68,13 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
     let this = running(connection, scan).await?;
     let worker_key = worker_key(connection, worker).await.doing(DOING)?;
     let claimed = take_claims(connection, scan, worker_key, visits).await?;
+    let mut recorded = claimed.clone();
+    if claimed.len() < visits.len() {
+        recorded.extend(recorded_before(connection, scan, worker_key).await?);
+    }
+    let recorded = visits.iter().map(|visit| visit.account.id).filter(|id| recorded.contains(id.as_str())).collect();
     let visits: Vec<&Visit> = visits.iter().filter(|visit| claimed.contains(visit.account.id.as_str())).collect();
     let visits = visits.as_slice();
-    let recorded = visits.iter().map(|visit| visit.account.id).collect();
     if visits.is_empty() {
         return Ok(recorded);
     }
@@ -123,6 +127,25 @@ async fn take_claims(
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
+/// The accounts whose visit in this scan is this process's already: where the answer to that was lost, it is asked again.
+async fn recorded_before(
+    connection: &mut Connection,
+    scan: ScanId,
+    worker_key: i32,
+) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT account.account_id FROM scan
+         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+         JOIN visit ON visit.account_key = account.account_key AND visit.scan_id = scan.scan_id
+         WHERE scan.scan_id = $1 AND visit.worker_key = $2",
+    )
+    .bind(scan)
+    .bind(worker_key)
+    .fetch_all(connection)
+    .await
+    .doing(DOING)
+}
+
 /// Counts who could be entered: that nobody could is known at the end of the scan, whoever made the visits.
 async fn count_entered(connection: &mut Connection, scan: ScanId, visits: &[&Visit]) -> Result<(), StoreError> {
     let count = |wanted: bool| visits.iter().map(|visit| i64::from(visit.entered == Some(wanted))).sum::<i64>();
@@ -149,10 +172,14 @@ async fn running(connection: &mut Connection, scan: ScanId) -> Result<ScanRow, S
          RETURNING organization_key, configuration_hash",
     )
     .bind(scan)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await
     .doing(DOING)?;
-    row.ok_or(StoreError::ScanEnded(scan))
+    let row = row.ok_or(StoreError::ScanEnded(scan))?;
+    // Before any claim, as whoever lists the accounts does: two who wait for each other would both lose.
+    let lock = sqlx::query("UPDATE scan_work SET entered = entered WHERE scan_id = $1").bind(scan);
+    lock.execute(connection).await.doing(DOING)?;
+    Ok(row)
 }
 
 /// Finds or adds the accounts of the visits, in their order.

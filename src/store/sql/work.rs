@@ -55,17 +55,19 @@ pub async fn join(
     .map(|_| ())
 }
 
-/// Forgets what only a scan at work needs.
-pub async fn forget(connection: &mut Connection, scan: ScanId) -> Result<(), sqlx::Error> {
+/// Forgets what only a scan at work needs. `scan_work` comes first, as everywhere: whoever lists the accounts holds it, and adds
+/// none afterwards. Processes that still take part leave by themselves, and add what they cost.
+pub async fn forget(connection: &mut Connection, scan: ScanId, now: Stamp) -> Result<(), sqlx::Error> {
     for statement in [
-        "DELETE FROM claim WHERE scan_id = $1",
-        "DELETE FROM participant WHERE scan_id = $1",
-        "DELETE FROM owner_view WHERE scan_id = $1",
         "DELETE FROM scan_work WHERE scan_id = $1",
+        "DELETE FROM claim WHERE scan_id = $1",
+        "DELETE FROM owner_view WHERE scan_id = $1",
     ] {
         sqlx::query(statement).bind(scan).execute(&mut *connection).await?;
     }
-    Ok(())
+    let dead = "DELETE FROM participant WHERE alive_until <= $1 AND scan_id IN (
+                    SELECT scan_id FROM scan WHERE state <> 'running')";
+    sqlx::query(dead).bind(now).execute(connection).await.map(|_| ())
 }
 
 pub async fn keep_discovered(pool: &Pool, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError> {
@@ -183,7 +185,13 @@ pub async fn end_listing(
     transaction.commit().await.doing(DOING)
 }
 
-pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result<Vec<Listed>, StoreError> {
+pub async fn claim(
+    pool: &Pool,
+    scan: ScanId,
+    worker: &str,
+    most: u32,
+    owners_only: bool,
+) -> Result<Vec<Listed>, StoreError> {
     const DOING: &str = "claiming accounts";
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
@@ -192,7 +200,7 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result
     let statement = format!(
         "WITH next AS (
              SELECT claim.scan_id, claim.account_id FROM claim
-             WHERE claim.scan_id = $1 AND (claim.worker_key IS NULL OR (claim.worker_key <> $2 AND NOT EXISTS (
+             WHERE claim.scan_id = $1 AND claim.rank <= $5 AND (claim.worker_key IS NULL OR (claim.worker_key <> $2 AND NOT EXISTS (
                  SELECT 1 FROM participant
                  WHERE participant.scan_id = $1 AND participant.worker_key = claim.worker_key
                    AND participant.alive_until > $3)))
@@ -208,6 +216,7 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result
         .bind(me)
         .bind(now)
         .bind(i64::from(most))
+        .bind(i32::from(!owners_only))
         .fetch_all(&mut *transaction)
         .await
         .doing(DOING)?;
@@ -245,32 +254,44 @@ async fn give_back(
     execute(connection, &table, update).await.map(|_| ())
 }
 
-/// Takes a process out of a scan.
-pub async fn leave(connection: &mut Connection, scan: ScanId, worker: &str) -> Result<(), sqlx::Error> {
+/// Takes a process out of a scan; says whether it was in it.
+pub async fn leave(connection: &mut Connection, scan: ScanId, worker: &str) -> Result<bool, sqlx::Error> {
     let me = worker_key(connection, worker).await?;
     give_back(connection, scan, me, &[]).await?;
-    for statement in [
-        "UPDATE scan_work SET lister_key = NULL WHERE scan_id = $1 AND lister_key = $2 AND listed_at IS NULL",
-        "DELETE FROM participant WHERE scan_id = $1 AND worker_key = $2",
-    ] {
-        sqlx::query(statement).bind(scan).bind(me).execute(&mut *connection).await?;
-    }
-    Ok(())
+    let unlist = "UPDATE scan_work SET lister_key = NULL WHERE scan_id = $1 AND lister_key = $2 AND listed_at IS NULL";
+    sqlx::query(unlist).bind(scan).bind(me).execute(&mut *connection).await?;
+    let leave = sqlx::query("DELETE FROM participant WHERE scan_id = $1 AND worker_key = $2").bind(scan).bind(me);
+    Ok(leave.execute(connection).await?.rows_affected() > 0)
 }
 
-pub async fn keep_owner(pool: &Pool, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<(), StoreError> {
+pub async fn keep_owner(
+    pool: &Pool,
+    scan: ScanId,
+    owner: AccountId,
+    view: &OwnerView,
+) -> Result<OwnerView, StoreError> {
+    const DOING: &str = "recording what an owner said";
+    let mut transaction = begin(pool).await.doing(DOING)?;
     // Of a scan that has ended nothing is kept.
     sqlx::query(
         "INSERT INTO owner_view (scan_id, account_id, regions) SELECT scan_id, $2, $3 FROM scan_work WHERE scan_id = $1
-         ON CONFLICT (scan_id, account_id) DO UPDATE SET regions = excluded.regions",
+         ON CONFLICT (scan_id, account_id) DO NOTHING",
     )
     .bind(scan)
     .bind(owner.as_str())
     .bind(Json(view))
-    .execute(pool)
+    .execute(&mut *transaction)
     .await
-    .doing("recording what an owner said")
-    .map(|_| ())
+    .doing(DOING)?;
+    let kept: Option<Json<OwnerView>> =
+        sqlx::query_scalar("SELECT regions FROM owner_view WHERE scan_id = $1 AND account_id = $2")
+            .bind(scan)
+            .bind(owner.as_str())
+            .fetch_optional(&mut *transaction)
+            .await
+            .doing(DOING)?;
+    transaction.commit().await.doing(DOING)?;
+    kept.map(|Json(kept)| kept).ok_or(StoreError::ScanEnded(scan))
 }
 
 pub async fn beat(pool: &Pool, scan: ScanId, worker: &str, lease: Duration) -> Result<Work, StoreError> {
@@ -298,7 +319,7 @@ pub async fn beat(pool: &Pool, scan: ScanId, worker: &str, lease: Duration) -> R
     if renewed.rows_affected() == 0 {
         return Err(StoreError::ScanEnded(scan));
     }
-    let row: Row = sqlx::query_as(
+    let row: Option<Row> = sqlx::query_as(
         "SELECT scan_work.listed_at IS NOT NULL AS listed,
                 (SELECT count(*) FROM claim WHERE claim.scan_id = $1) AS accounts,
                 (SELECT count(*) FROM claim WHERE claim.scan_id = $1 AND claim.rank = 0 AND NOT EXISTS (
@@ -310,9 +331,10 @@ pub async fn beat(pool: &Pool, scan: ScanId, worker: &str, lease: Duration) -> R
     )
     .bind(scan)
     .bind(now)
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await
     .doing(DOING)?;
+    let row = row.ok_or(StoreError::ScanEnded(scan))?;
     transaction.commit().await.doing(DOING)?;
     Ok(Work {
         listed: row.listed,
