@@ -8,7 +8,8 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use trustwatch::config::Store as Settings;
-use trustwatch::store::{self, Access, Retention, Store, StoreError};
+use trustwatch::model::{Requirement, Scope, Trigger};
+use trustwatch::store::{self, Access, How, NewScan, Retention, Store, StoreError};
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
@@ -162,6 +163,13 @@ async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
              requirement, configuration_hash, version)
          VALUES (70000, 500, 'before', 'manual', 'all', 'completed', '2026-11-23T09:00:00.000000Z', '2026-11-23T09:01:00.000000Z', 3, 'either',
              '', '0.1.0')",
+        // An instant that was scanned twice, as a clock that steps may make it, the second time by a process that died.
+        "INSERT INTO scan (scan_id, organization_key, organization_name, trigger, scope, state, scheduled_for, started_at, finished_at,
+             requirement, configuration_hash, version)
+         VALUES (70001, 500, 'left', 'schedule', 'all', 'failed', '2026-11-23T09:17:00.000000Z', '2026-11-23T09:17:00.000000Z',
+             '2026-11-23T09:18:00.000000Z', 'either', '', '0.1.0'),
+             (70002, NULL, 'left', 'schedule', 'all', 'running', '2026-11-23T09:17:00.000000Z', '2026-11-23T09:27:00.000000Z', NULL,
+             'either', '', '0.1.0')",
         "INSERT INTO scan_call (scan_id, service, operation, calls, retries, throttled, errors, seconds)
          VALUES (70000, 'sts', 'AssumeRole', 40, 3, 2, 5, 1.5)",
     ] {
@@ -173,7 +181,25 @@ async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
         rows(store.as_ref(), calls).await,
         [["70000", "AssumeRole", "40", "3", "2", "5", "1.5000", "0", "0.0000"]]
     );
-    let summary = "SELECT scan_id, accounts, bound_by, store_seconds FROM scan_summary";
+    let left = "SELECT scan_id, scheduled_for FROM scan_summary WHERE organization_name = 'left' ORDER BY scan_id";
+    let instant = "2026-11-23T09:17:00.000000Z";
+    assert_eq!(rows(store.as_ref(), left).await, [["70001", "null"], ["70002", instant]], "the newest keeps its instant");
+    let resumed = NewScan {
+        organization_name: "left".into(),
+        trigger: Trigger::Schedule,
+        scope: Scope::All,
+        scheduled_for: None,
+        started_at: at(day(11, 23), 10),
+        requirement: Requirement::Either,
+        configuration_hash: String::new(),
+        version: String::new(),
+        resumes_from: at(day(11, 23), 9),
+        begins: false,
+    };
+    let joined = store.begin_scan(&resumed, "new").await.unwrap();
+    assert_eq!((joined.scan_id, joined.how), (70002, How::Resumed));
+    assert!(!store.beat(70002, "new").await.unwrap().listed, "it is gone on with from its beginning");
+    let summary = "SELECT scan_id, accounts, bound_by, store_seconds FROM scan_summary WHERE scan_id = 70000";
     assert_eq!(rows(store.as_ref(), summary).await, [["70000", "3", "null", "null"]]);
     sample::fill(store.as_ref()).await;
     store.close().await;
