@@ -183,7 +183,11 @@ async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
     );
     let left = "SELECT scan_id, scheduled_for FROM scan_summary WHERE organization_name = 'left' ORDER BY scan_id";
     let instant = "2026-11-23T09:17:00.000000Z";
-    assert_eq!(rows(store.as_ref(), left).await, [["70001", "null"], ["70002", instant]], "the newest keeps its instant");
+    assert_eq!(
+        rows(store.as_ref(), left).await,
+        [["70001", "null"], ["70002", instant]],
+        "the newest keeps its instant"
+    );
     let resumed = NewScan {
         organization_name: "left".into(),
         trigger: Trigger::Schedule,
