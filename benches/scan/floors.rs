@@ -15,14 +15,18 @@ use tokio::task::JoinSet;
 
 /// Runs a floor, if the arguments ask for one: `wire|sdk URL ACCOUNT CALLS IN_FLIGHT`.
 pub fn asked_for(arguments: &[String]) -> bool {
-    let [kind, url, account, calls, in_flight] = arguments else { return false };
+    let [kind @ ("wire" | "sdk"), url, account, calls, in_flight] =
+        arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    else {
+        return false;
+    };
     let calls = calls.parse().expect("a number of calls");
     let in_flight = in_flight.parse().expect("a number of calls in flight");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match kind.as_str() {
-        "wire" => runtime.block_on(wire(url, account, calls, in_flight)),
-        "sdk" => runtime.block_on(sdk(calls, in_flight)),
-        _ => return false,
+    if kind == "wire" {
+        runtime.block_on(wire(url, account, calls, in_flight));
+    } else {
+        runtime.block_on(sdk(calls, in_flight));
     }
     true
 }
