@@ -42,7 +42,7 @@ pub struct Scan {
     /// How the summary is written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// End with exit code 3 if any account × region has one of these statuses.
+    /// End with exit code 3 if any account × region has one of these statuses and is not exempt.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STATUS")]
     fail_on: Vec<FailOn>,
 }
@@ -77,7 +77,7 @@ impl Scan {
             let outcome = watched(&engine, &selection, &stop).await?;
             let report = shared.store.report(outcome.scan_id).await?;
             if self.format == Format::Table {
-                say(summary::render(&report, &outcome.cost, Style::of_stdout()).trim_end())?;
+                say(summary::render(&report, &outcome.cost, engine.clock.now(), Style::of_stdout()).trim_end())?;
             }
             scans.push((report, outcome));
         }
@@ -86,7 +86,7 @@ impl Scan {
             let scans: Vec<_> = scans
                 .iter()
                 .map(|(report, outcome)| {
-                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "calls": outcome.cost.calls, "stages": outcome.cost.stages, "bound_by": outcome.cost.bound_by})
+                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "exemptions": report.exemptions, "calls": outcome.cost.calls, "stages": outcome.cost.stages, "bound_by": outcome.cost.bound_by})
                 })
                 .collect();
             say(&serde_json::to_string_pretty(&json!({"scans": scans}))?)?;
@@ -130,10 +130,11 @@ impl Scan {
             return Err(Failure::Failed(anyhow::anyhow!(problems.join("\n"))));
         }
         let mut matched = Vec::new();
+        let apart = |all: Option<i64>, exempt: Option<i64>| all.unwrap_or(0) - exempt.unwrap_or(0);
         for (status, word) in [(FailOn::NotCovered, "not_covered"), (FailOn::Unknown, "unknown")] {
             let of = |report: &ScanReport| match status {
-                FailOn::NotCovered => report.scan.not_covered.unwrap_or(0),
-                FailOn::Unknown => report.scan.unknown.unwrap_or(0),
+                FailOn::NotCovered => apart(report.scan.not_covered, report.scan.not_covered_exempt),
+                FailOn::Unknown => apart(report.scan.unknown, report.scan.unknown_exempt),
             };
             let rows: i64 = scans.iter().map(|(report, _)| of(report)).sum();
             if self.fail_on.contains(&status) && rows > 0 {

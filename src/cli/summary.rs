@@ -2,23 +2,25 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::style::{Style, clean, counted, grouped, percent};
 use crate::model::{CallCount, ScanCost, ScanState, Scope, StageSeconds};
-use crate::store::{RegionCounts, ScanReport, ScanTotals, Unreadable};
+use crate::store::{ExemptionUse, RegionCounts, ScanReport, ScanTotals, Unreadable};
 
 /// Regions and causes that are shown; the rest is counted.
 const SHOWN: usize = 8;
 
 /// Renders a scan's report.
-pub fn render(report: &ScanReport, cost: &ScanCost, style: Style) -> String {
+pub fn render(report: &ScanReport, cost: &ScanCost, now: DateTime<Utc>, style: Style) -> String {
     let mut text = String::new();
     headline(&report.scan, style, &mut text);
     if report.scan.account_regions.unwrap_or(0) > 0 {
         figures(&report.scan, style, &mut text);
         worst_regions(&report.regions, style, &mut text);
         unreadable(&report.unreadable, style, &mut text);
+        exemptions(&report.exemptions, now, style, &mut text);
     }
     let sum = |of: fn(&CallCount) -> u64| cost.calls.iter().map(of).sum::<u64>();
     let (made, retries, throttled) =
@@ -101,6 +103,15 @@ fn figures(scan: &ScanTotals, style: Style, text: &mut String) {
         "  measured  {measured}  {} could not be read",
         counted(count(scan.unknown), "account × region")
     );
+    if count(scan.exempt) > 0 {
+        let _ = writeln!(
+            text,
+            "  exempt    {} of these: {} not covered, {} could not be read",
+            grouped(count(scan.exempt)),
+            grouped(count(scan.not_covered_exempt)),
+            grouped(count(scan.unknown_exempt))
+        );
+    }
     let _ = writeln!(text, "  accounts  {}: {}", grouped(count(scan.accounts)), parts.join(", "));
 }
 
@@ -149,6 +160,18 @@ fn unreadable(causes: &[Unreadable], style: Style, text: &mut String) {
         }
     }
     more(causes.len(), "cause", style, text);
+}
+
+fn exemptions(exemptions: &[ExemptionUse], now: DateTime<Utc>, style: Style, text: &mut String) {
+    let warnings: Vec<String> = exemptions.iter().filter_map(|exemption| exemption.warning(now)).collect();
+    if warnings.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n  {}", style.bold("exemptions"));
+    for warning in warnings.iter().take(SHOWN) {
+        let _ = writeln!(text, "  {}", style.unsure(&clean(warning)));
+    }
+    more(warnings.len(), "exemption", style, text);
 }
 
 fn more(number: usize, what: &str, style: Style, text: &mut String) {

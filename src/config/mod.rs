@@ -3,6 +3,7 @@
 //! One file for each section. Everything is checked before anything starts, and every fault is reported at once, each
 //! with its key, its value, where it came from and what would be right.
 
+mod exemptions;
 mod http;
 mod limits;
 mod load;
@@ -20,6 +21,7 @@ mod validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use exemptions::{Exemption, Expiry};
 pub use http::Http;
 pub use limits::{Limits, Rate};
 pub use load::{Loaded, Sources, environment, load};

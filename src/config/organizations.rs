@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::{Schedule, Secret, TimeSpan};
+use super::{Exemption, Schedule, Secret, TimeSpan};
 use crate::model::{Account, AccountId, Region, Requirement};
 
 /// One organization. Large companies have several, in several partitions.
@@ -66,6 +67,10 @@ pub struct Organization {
     /// Regions that are a decision, not a gap (a region-deny SCP): `not_applicable`, `excluded`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude_regions: Vec<ExcludeRegions>,
+    /// Gaps that somebody answers for, until a day. The first that is for an account and region counts. They change no verdict:
+    /// beside it stands that it is exempt, why, and until when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<Exemption>,
     /// The share of accounts that may be missing from the list since the last scan. More than that is not believed, and
     /// fails the scan.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -95,6 +100,7 @@ impl Default for Organization {
             include: Selector::default(),
             exclude: Selector::default(),
             exclude_regions: Vec::new(),
+            exemptions: Vec::new(),
             max_account_loss: 0.2,
             schedule: None,
         }
@@ -127,7 +133,14 @@ impl Organization {
 
     /// Whether accounts are chosen by their tags, which costs a call for each.
     pub fn selects_by_tag(&self) -> bool {
-        !self.include.tags.is_empty() || !self.exclude.tags.is_empty()
+        !self.include.tags.is_empty()
+            || !self.exclude.tags.is_empty()
+            || self.exemptions.iter().any(|exemption| !exemption.accounts.tags.is_empty())
+    }
+
+    /// The exemption of an account and region at an instant.
+    pub fn exemption_of(&self, account: &Account, region: &Region, now: DateTime<Utc>) -> Option<&Exemption> {
+        self.exemptions.iter().find(|exemption| !exemption.expires.is_over(now) && exemption.is_for(account, region))
     }
 
     /// The ARN of the member role in an account.
@@ -192,11 +205,11 @@ pub struct Selector {
 }
 
 impl Selector {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.ou_paths.is_empty() && self.names.is_empty() && self.tags.is_empty()
     }
 
-    fn matches(&self, account: &Account) -> bool {
+    pub(super) fn matches(&self, account: &Account) -> bool {
         self.accounts.contains(&account.id)
             || matches_ou(&self.ou_paths, account)
             || self.names.iter().any(|pattern| WildMatch::new(pattern).matches(&account.name))

@@ -233,6 +233,7 @@ pub fn expectation(root: &Value, schema: &Value) -> String {
         return choices.iter().map(|choice| expectation(root, choice)).collect::<Vec<_>>().join(" or ");
     }
     let one = match types_of(schema).first().copied() {
+        Some("string") if schema["format"] == "expiry" => "a day in quotes, such as \"2027-03-31\"",
         Some("string") if schema["format"] == "duration" => "a duration such as \"30s\" or \"15m\"",
         Some("string") => "a string",
         Some("boolean") => "true or false",

@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
-use super::{Config, Http, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
+use super::{Config, Expiry, Http, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
 use crate::model::{AccountId, CronLine};
 
 /// The longest time that any limit can be.
@@ -55,6 +55,8 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
             Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(()),
             _ => Err("expected a URL such as \"http://localhost:4318/v1/traces\"".into()),
         },
+        "expiry" => Expiry::from_str(text).map(|_| ()).map_err(Into::into),
+        "said" if text.trim().is_empty() => Err("expected a few words".into()),
         "log-filter" => tracing_subscriber::EnvFilter::try_new(text)
             .map(|_| ())
             .map_err(|error| format!("{error}; expected a level such as \"info\", or directives")),
@@ -152,6 +154,9 @@ impl Check<'_> {
             for region in regions.iter().filter(|region| !looks_like_a_region(region)) {
                 fault("regions", Some(quoted(region)), "not a region's code; expected one like \"eu-west-1\"".into());
             }
+        }
+        if organization.exemptions.iter().any(|exemption| exemption.regions.is_empty()) {
+            fault("exemptions", None, "an exemption for no region; leave `regions` out for every region".into());
         }
         if organization.external_id.is_some() && organization.external_id_file.is_some() {
             fault("external_id_file", None, "both `external_id` and `external_id_file` are set; keep one".into());

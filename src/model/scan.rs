@@ -117,12 +117,14 @@ pub struct RegionCoverage {
     pub coverage: Coverage,
     /// What it would be under each requirement.
     pub by_requirement: ByRequirement,
+    /// The exemption that it is under, by its digest: the verdict is what it is all the same.
+    pub exemption: Option<String>,
 }
 
 impl RegionCoverage {
     /// A verdict that hangs on no requirement and names no analyzer.
     pub const fn bare(region: Region, reason: super::Reason) -> Self {
-        Self { region, coverage: Coverage::bare(reason), by_requirement: ByRequirement::same(reason) }
+        Self { region, coverage: Coverage::bare(reason), by_requirement: ByRequirement::same(reason), exemption: None }
     }
 }
 

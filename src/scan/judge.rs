@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::account::{Audit, Facts, Seen};
-use crate::config::Organization;
+use crate::config::{Exemption, Organization};
 use crate::evaluate::{OrganizationView, judge};
 use crate::model::{
     AccountState, Analyzer, ByRequirement, ErrorKind, Failure, Reason, Region, RegionCoverage, RegionFact, Visit,
@@ -59,6 +59,10 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
             visit.coverage = everywhere(Reason::Excluded);
         }
     }
+    for row in &mut visit.coverage {
+        let exemption = organization.exemption_of(&visit.account, &row.region, finished_at);
+        row.exemption = exemption.map(Exemption::digest);
+    }
     visit
 }
 
@@ -78,7 +82,12 @@ fn judge_regions(
             Seen::Fact(fact) if is_not_applicable(fact) || !organization.excludes_region(&visit.account, &region) => {
                 let under = |requirement| judge(account, &region, fact, requirement, view);
                 let by_requirement = ByRequirement::each(|requirement| under(requirement).reason);
-                RegionCoverage { coverage: under(organization.requirement), by_requirement, region: region.clone() }
+                RegionCoverage {
+                    coverage: under(organization.requirement),
+                    by_requirement,
+                    region: region.clone(),
+                    exemption: None,
+                }
             }
             Seen::Fact(_) | Seen::LeftOut => RegionCoverage::bare(region.clone(), Reason::Excluded),
         };

@@ -23,7 +23,7 @@ use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use error::StoreError;
-pub use rows::{Cell, RegionCounts, ScanReport, ScanTotals, Unreadable};
+pub use rows::{Cell, ExemptionUse, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};
@@ -119,6 +119,12 @@ pub trait Store: Send + Sync {
 
     /// Keeps what was discovered, for all who take part; the first word counts.
     async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError>;
+
+    /// Says which exemptions a scan is made with; asked of every process that takes part, before it records any visit.
+    async fn keep_exemptions(&self, scan: ScanId, exemptions: &[config::Exemption]) -> Result<(), StoreError>;
+
+    /// The exemptions of a scan's organization and what they are for, the first to end first.
+    async fn exemptions(&self, scan: ScanId) -> Result<Vec<ExemptionUse>, StoreError>;
 
     /// What is known to all who take part; `None` while nothing was discovered.
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError>;

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
 use super::stamp::Stamp;
+use crate::config::Expiry;
 use crate::model::{ScanId, ScanState};
 
 /// One value of a query's row.
@@ -64,6 +68,12 @@ pub struct ScanTotals {
     pub coverage_ratio_last_known: Option<f64>,
     /// (covered + not covered) / (covered + not covered + unknown)
     pub measured_ratio: Option<f64>,
+    /// Of all rows, those that are exempt: counted as what they are all the same.
+    pub exempt: Option<i64>,
+    /// Of those not covered, those that are exempt.
+    pub not_covered_exempt: Option<i64>,
+    /// Of those unknown, those that are exempt.
+    pub unknown_exempt: Option<i64>,
     /// What satisfies the rule.
     pub requirement: String,
     /// Why it is not completed.
@@ -122,4 +132,44 @@ pub struct ScanReport {
     pub regions: Vec<RegionCounts>,
     /// What could not be read, and why.
     pub unreadable: Vec<Unreadable>,
+    /// The exemptions that the configuration holds.
+    pub exemptions: Vec<ExemptionUse>,
+}
+
+/// An exemption, and what it is for.
+#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+pub struct ExemptionUse {
+    /// Who answers for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// Where that was decided.
+    pub ticket: Option<String>,
+    /// What it is for, as the configuration says.
+    pub scope: Json<serde_json::Value>,
+    /// When it ends.
+    pub expires_at: Stamp,
+    /// Account × regions that are exempt by it.
+    pub account_regions: i64,
+    /// Of these, not covered.
+    pub not_covered: i64,
+    /// Of these, unknown.
+    pub unknown: i64,
+}
+
+impl ExemptionUse {
+    /// What somebody has to be told of it; `None` where all is well.
+    pub fn warning(&self, now: DateTime<Utc>) -> Option<String> {
+        let expiry = Expiry(self.expires_at.into());
+        let what = if expiry.is_over(now) {
+            format!("ended on {expiry}: what it was for is exempt no longer; extend or remove it")
+        } else if self.account_regions == 0 {
+            "is for no account and region that is known; correct or remove it".to_owned()
+        } else if expiry.is_near(now) {
+            format!("ends on {expiry}, and is for {} account × regions", self.account_regions)
+        } else {
+            return None;
+        };
+        Some(format!("the exemption of {} ({}) {what}", self.owner, self.reason))
+    }
 }

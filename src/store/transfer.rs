@@ -34,6 +34,9 @@ const TABLES: &[&str] = &[
     "participant",
     "claim",
     "owner_view",
+    "exemption",
+    "exempted",
+    "scan_exempt",
 ];
 
 /// Rows that travel together.

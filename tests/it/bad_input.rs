@@ -15,6 +15,15 @@ fn refused(toml: &str, environment: &[(&str, &str)], expected: &str) {
     assert_eq!(code, 2);
 }
 
+/// What is said of a configuration that is refused.
+pub fn faults_of(toml: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.toml"), toml).unwrap();
+    let Ran { code, stderr, .. } = run(folder.path(), &["config", "check", "--config", "t.toml"], &[]);
+    assert_eq!(code, 2, "{stderr}");
+    stderr
+}
+
 #[test]
 fn a_misspelt_key() {
     refused(
@@ -328,7 +337,7 @@ async fn a_database_from_a_newer_version() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(run_against(&sim, folder.path(), &["migrate"]).await.code, 0);
     from_the_future(&folder.path().join("trustwatch.db")).await;
-    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 3; use a newer \
+    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 4; use a newer \
                    trustwatch, or another database\n";
     for arguments in [&["scan"][..], &["migrate"], &["query", "SELECT 1"]] {
         let ran = run_against(&sim, folder.path(), arguments).await;

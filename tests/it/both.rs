@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use trustwatch::config::Exemption;
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError,
-    Tally, Work,
+    ExemptionUse, Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store,
+    StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -27,6 +28,8 @@ pub const VIEWS: &[&str] = &[
     "account_visits",
     "current_analyzers",
     "analyzer_history",
+    "current_exemptions",
+    "exemption_history",
 ];
 
 /// A SQLite file and a Postgres schema, side by side.
@@ -95,6 +98,15 @@ impl Store for Both {
         let _turn = self.turn.lock().await;
         let here = self.sqlite.keep_discovered(scan, discovered).await;
         same(here, self.postgres.keep_discovered(scan, discovered).await)
+    }
+
+    async fn keep_exemptions(&self, scan: ScanId, exemptions: &[Exemption]) -> Result<(), StoreError> {
+        let here = self.sqlite.keep_exemptions(scan, exemptions).await;
+        same(here, self.postgres.keep_exemptions(scan, exemptions).await)
+    }
+
+    async fn exemptions(&self, scan: ScanId) -> Result<Vec<ExemptionUse>, StoreError> {
+        same(self.sqlite.exemptions(scan).await, self.postgres.exemptions(scan).await)
     }
 
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {

@@ -114,6 +114,24 @@ const RULES: &[(&str, &str)] = &[
          WHERE coalesce(from_reason, '') <> coalesce(before, '')",
     ),
     (
+        "exemptions of an account × region do not overlap, and last",
+        "SELECT h.account_id, h.region, h.valid_from FROM (
+             SELECT account_id, region, valid_from, valid_to, lead(valid_from) OVER
+                 (PARTITION BY organization_id, account_id, region ORDER BY valid_from) AS next
+             FROM exemption_history) AS h
+         WHERE h.valid_to <= h.valid_from OR (h.next IS NOT NULL AND (h.valid_to IS NULL OR h.valid_to > h.next))",
+    ),
+    (
+        "what is exempt has an exemption that holds",
+        "SELECT account_id, region, exemption_reason FROM current_coverage WHERE exempt
+         EXCEPT SELECT account_id, region, reason FROM exemption_history WHERE valid_to IS NULL",
+    ),
+    (
+        "what is exempt is counted, and counted as what it is",
+        "SELECT scan_id FROM scan_summary
+         WHERE not_covered_exempt > not_covered OR unknown_exempt > unknown OR not_covered_exempt + unknown_exempt > exempt",
+    ),
+    (
         "what is known is known by its own answer",
         "SELECT region FROM current_coverage
          WHERE status <> 'unknown' AND (last_known_status <> status OR last_known_at <> checked_at)",

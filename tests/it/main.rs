@@ -23,6 +23,7 @@ mod control;
 mod daemon;
 mod deploy;
 mod documents;
+mod exemptions;
 mod history;
 mod invariants;
 mod keeping;

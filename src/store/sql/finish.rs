@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute, now};
 use super::visits::close_coverage;
-use super::{analyzers, stale, work};
+use super::{analyzers, exemptions, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -98,6 +98,7 @@ pub async fn end_scan(
     }
     stale::mark(connection, scan, at).await?;
     count(connection, scan, end, at).await?;
+    exemptions::count(connection, scan, at).await?;
     let now = now(connection).await.doing(DOING)?;
     work::forget(connection, scan, now).await.doing(DOING)?;
     if !end.list_complete {
@@ -245,6 +246,7 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     ] {
         execute(&mut *connection, &table, statement).await.doing(DOING)?;
     }
+    exemptions::close_all_of(connection, &table).await?;
     let owners: Vec<&str> = left.iter().map(|left| left.account_id.as_str()).collect();
     analyzers::close_all_of(connection, organization_key, &owners, at).await
 }

@@ -2,6 +2,7 @@
 //! dialects do not share is in `engine`: how a transaction begins, and how many rows travel at once.
 
 mod analyzers;
+mod exemptions;
 mod finish;
 mod prune;
 mod report;
@@ -14,11 +15,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
+use crate::config::Exemption;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError,
-    Tally, Work,
+    ExemptionUse, Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store,
+    StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -38,6 +40,14 @@ impl Store for Engine {
 
     async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError> {
         work::keep_discovered(self.writer()?, scan, discovered).await
+    }
+
+    async fn keep_exemptions(&self, scan: ScanId, exemptions: &[Exemption]) -> Result<(), StoreError> {
+        exemptions::keep(self.writer()?, scan, exemptions).await
+    }
+
+    async fn exemptions(&self, scan: ScanId) -> Result<Vec<ExemptionUse>, StoreError> {
+        exemptions::uses(self.reader(), scan).await
     }
 
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {

@@ -66,6 +66,15 @@ pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         )
         .await
         .doing(DOING)?;
+        let exempted: Vec<(i64,)> = fetch(
+            &mut connection,
+            &table,
+            "SELECT count(*) FROM new JOIN exempted ON exempted.account_key = new.account_key
+             WHERE exempted.valid_to < new.history_from",
+        )
+        .await
+        .doing(DOING)?;
+        pruned.intervals += exempted.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
         pruned.visits += visits.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
         pruned.intervals += intervals.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
     }
@@ -94,6 +103,11 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
                               SELECT coverage.account_key, coverage.region, coverage.valid_from
                               FROM new JOIN coverage ON coverage.account_key = new.account_key
                               WHERE coverage.valid_to < new.history_from)";
+            pruned.intervals += execute(&mut transaction, &table, delete).await.doing(DOING)?;
+            let delete = "DELETE FROM exempted WHERE (account_key, region, valid_from) IN (
+                              SELECT exempted.account_key, exempted.region, exempted.valid_from
+                              FROM new JOIN exempted ON exempted.account_key = new.account_key
+                              WHERE exempted.valid_to < new.history_from)";
             pruned.intervals += execute(&mut transaction, &table, delete).await.doing(DOING)?;
         }
         transaction.commit().await.doing(DOING)?;

@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::super::engine::{Pool, now};
+use super::exemptions;
 use crate::model::ScanId;
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
@@ -56,7 +57,8 @@ pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError>
     .fetch_all(pool)
     .await
     .doing(DOING)?;
-    Ok(ScanReport { scan: totals, regions, unreadable })
+    let exemptions = exemptions::uses(pool, scan).await?;
+    Ok(ScanReport { scan: totals, regions, unreadable, exemptions })
 }
 
 pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, StoreError> {
