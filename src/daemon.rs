@@ -40,7 +40,14 @@ impl Shared {
     /// # Errors
     /// As [`store::open`].
     pub async fn open(config: &Config) -> Result<Self, StoreError> {
-        let access = Access::Write { migrate: config.store.migrate_on_start };
+        Self::open_as(config, Access::Write { migrate: config.store.migrate_on_start }).await
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// As [`store::open`].
+    pub async fn open_as(config: &Config, access: Access) -> Result<Self, StoreError> {
         let store = store::open(&config.store, access).await?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
@@ -105,7 +112,7 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
         wakeups.add(&timetable, Arc::clone(&wake)).await.context("scheduling the scans")?;
         let engine = shared.engine(config, organization).await?;
         watched.push(Watched::new(&engine, timetable.clone()));
-        let follower = Follower::new(engine, timetable);
+        let follower = Follower::new(engine, timetable, config.remediation.clone());
         let stop = stop.clone();
         parts.start(format!("the schedule of organization `{}`", organization.name), async move {
             follower.follow(&wake, &stop).await.map_err(Into::into)

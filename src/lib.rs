@@ -10,7 +10,7 @@
 //! # The dependency rule
 //!
 //! ```text
-//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  schedule  <-  health  <-  http  <-  daemon, cli, main
+//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  remediate  <-  schedule  <-  health  <-  http  <-  daemon, cli, main
 //! ```
 //!
 //! Never the other way; [`aws`] and [`store`] never see each other. Each dependency has one home: the AWS SDK in
@@ -28,6 +28,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod metrics;
 pub mod model;
+pub mod remediate;
 pub mod scan;
 pub mod schedule;
 pub mod store;

@@ -1,11 +1,39 @@
-//! IAM Access Analyzer: the analyzers of one account in one region.
+//! IAM Access Analyzer: the analyzers of one account in one region, read and changed.
 
-use aws_sdk_accessanalyzer::types::AnalyzerSummary;
+use std::collections::BTreeMap;
+
+use aws_sdk_accessanalyzer::operation::RequestId;
+use aws_sdk_accessanalyzer::types::{AnalyzerSummary, Criterion, InlineArchiveRule, Type};
 use chrono::DateTime;
 
 use super::client::send;
 use super::{Aws, AwsError, Operation, Page, Session, token};
-use crate::model::{Analyzer, AnalyzerArn, Region};
+use crate::config::ArchiveRule;
+use crate::model::{Analyzer, AnalyzerArn, Region, ZoneOfTrust};
+
+/// An analyzer that is to be. Of external access only: there is no other zone of trust.
+#[derive(Debug, Clone)]
+pub struct NewAnalyzer<'a> {
+    /// Its name, unique in its account and region.
+    pub name: &'a str,
+    /// What it takes for its own.
+    pub zone: ZoneOfTrust,
+    /// Its tags.
+    pub tags: &'a BTreeMap<String, String>,
+    /// What it archives by itself.
+    pub archive_rules: &'a [ArchiveRule],
+    /// The same for every attempt to create it: AWS creates one for all.
+    pub client_token: &'a str,
+}
+
+/// What a call that changed something answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The ARN of what it made, where it made something.
+    pub arn: Option<String>,
+    /// AWS's id of the request.
+    pub request_id: Option<String>,
+}
 
 impl Aws {
     /// One page of `access-analyzer:ListAnalyzers`: analyzers of every type and status.
@@ -29,6 +57,77 @@ impl Aws {
             .collect::<Result<_, _>>()?;
         Ok(Page { items, next_token: token(output.next_token) })
     }
+
+    /// `access-analyzer:GetAnalyzer`: an analyzer of the session's account, by its name.
+    ///
+    /// # Errors
+    /// As [`Aws::list_analyzers`].
+    pub async fn get_analyzer(&self, session: &Session, region: &Region, name: &str) -> Result<Analyzer, AwsError> {
+        const OPERATION: Operation = Operation::GetAnalyzer;
+        let call = self.access_analyzer_in(region).get_analyzer().analyzer_name(name);
+        let output =
+            send!(call, aws_sdk_accessanalyzer, session).map_err(|error| AwsError::classify(OPERATION, &error))?;
+        let summary = output.analyzer.ok_or_else(|| AwsError::malformed(OPERATION, "the answer has no analyzer"))?;
+        read(summary, region).map_err(|problem| AwsError::malformed(OPERATION, problem))
+    }
+
+    /// `access-analyzer:CreateAnalyzer`. It is `CREATING` at first.
+    ///
+    /// # Errors
+    /// As every call: see [`AwsError`].
+    pub async fn create_analyzer(
+        &self,
+        session: &Session,
+        region: &Region,
+        new: &NewAnalyzer<'_>,
+    ) -> Result<Changed, AwsError> {
+        const OPERATION: Operation = Operation::CreateAnalyzer;
+        let zone = match new.zone {
+            ZoneOfTrust::Account => Type::Account,
+            ZoneOfTrust::Organization => Type::Organization,
+        };
+        let rules = new.archive_rules.iter().map(rule).collect::<Result<Vec<_>, _>>();
+        let rules = rules.map_err(|problem| AwsError::malformed(OPERATION, problem))?;
+        let call = self
+            .access_analyzer_in(region)
+            .create_analyzer()
+            .analyzer_name(new.name)
+            .r#type(zone)
+            .set_tags((!new.tags.is_empty()).then(|| new.tags.clone().into_iter().collect()))
+            .set_archive_rules((!rules.is_empty()).then_some(rules))
+            .client_token(new.client_token);
+        let output =
+            send!(call, aws_sdk_accessanalyzer, session).map_err(|error| AwsError::classify(OPERATION, &error))?;
+        let request_id = output.request_id().map(str::to_owned);
+        Ok(Changed { arn: output.arn, request_id })
+    }
+
+    /// `access-analyzer:DeleteAnalyzer`. Its findings are gone for good.
+    ///
+    /// # Errors
+    /// As every call: see [`AwsError`].
+    pub async fn delete_analyzer(&self, session: &Session, region: &Region, name: &str) -> Result<Changed, AwsError> {
+        const OPERATION: Operation = Operation::DeleteAnalyzer;
+        let call = self.access_analyzer_in(region).delete_analyzer().analyzer_name(name);
+        let output =
+            send!(call, aws_sdk_accessanalyzer, session).map_err(|error| AwsError::classify(OPERATION, &error))?;
+        Ok(Changed { arn: None, request_id: output.request_id().map(str::to_owned) })
+    }
+}
+
+fn rule(rule: &ArchiveRule) -> Result<InlineArchiveRule, String> {
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
+    let mut inline = InlineArchiveRule::builder().rule_name(&rule.name);
+    for (key, criterion) in &rule.filter {
+        let sdk = Criterion::builder()
+            .set_eq(list(&criterion.eq))
+            .set_neq(list(&criterion.neq))
+            .set_contains(list(&criterion.contains))
+            .set_exists(criterion.exists)
+            .build();
+        inline = inline.filter(key, sdk);
+    }
+    inline.build().map_err(|error| error.to_string())
 }
 
 /// The SDK fills in required members that are missing; none of those is taken for an answer.

@@ -143,7 +143,7 @@ impl Aws {
         let client = clients.entry(region.clone()).or_insert_with(|| {
             let config = aws_sdk_accessanalyzer::config::Builder::from(&self.config)
                 .region(aws_config::Region::new(region.as_str().to_owned()))
-                .interceptor(RequireList("analyzers"))
+                .interceptor(RequireList)
                 .interceptor(self.traffic.clone())
                 .build();
             aws_sdk_accessanalyzer::Client::from_conf(config)

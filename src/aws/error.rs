@@ -38,6 +38,14 @@ pub enum Operation {
     ListRegions,
     /// `access-analyzer:ListAnalyzers`
     ListAnalyzers,
+    /// `organizations:ListAWSServiceAccessForOrganization`
+    ListAwsServiceAccess,
+    /// `access-analyzer:GetAnalyzer`
+    GetAnalyzer,
+    /// `access-analyzer:CreateAnalyzer`
+    CreateAnalyzer,
+    /// `access-analyzer:DeleteAnalyzer`
+    DeleteAnalyzer,
 }
 
 impl Operation {
@@ -55,6 +63,10 @@ impl Operation {
         Self::ListTagsForResource,
         Self::ListRegions,
         Self::ListAnalyzers,
+        Self::ListAwsServiceAccess,
+        Self::GetAnalyzer,
+        Self::CreateAnalyzer,
+        Self::DeleteAnalyzer,
     ];
 
     /// The IAM action: `service:Operation`.
@@ -72,6 +84,10 @@ impl Operation {
             Self::ListTagsForResource => "organizations:ListTagsForResource",
             Self::ListRegions => "account:ListRegions",
             Self::ListAnalyzers => "access-analyzer:ListAnalyzers",
+            Self::ListAwsServiceAccess => "organizations:ListAWSServiceAccessForOrganization",
+            Self::GetAnalyzer => "access-analyzer:GetAnalyzer",
+            Self::CreateAnalyzer => "access-analyzer:CreateAnalyzer",
+            Self::DeleteAnalyzer => "access-analyzer:DeleteAnalyzer",
         }
     }
 }
@@ -105,6 +121,8 @@ pub struct AwsError {
     pub remedy: Remedy,
     /// How long AWS asked us to wait.
     pub retry_after: Option<Duration>,
+    /// AWS's id of the request, where AWS answered.
+    pub request_id: Option<String>,
 }
 
 impl AwsError {
@@ -117,6 +135,7 @@ impl AwsError {
             message: message.into(),
             remedy: Remedy::Again,
             retry_after: None,
+            request_id: None,
         }
     }
 
@@ -158,7 +177,10 @@ impl AwsError {
             (Some(code), message) => format!("{code}: {message}"),
             (None, _) => plain_message(error, status),
         };
-        Self { operation, kind, code, message, remedy, retry_after }
+        let request_id = response
+            .and_then(|response| REQUEST_ID.iter().find_map(|name| response.headers().get(*name)))
+            .map(str::to_owned);
+        Self { operation, kind, code, message, remedy, retry_after, request_id }
     }
 
     /// Whether AWS does not know the credentials *in this region*: what it answers in a region that the account has not
@@ -177,6 +199,9 @@ impl AwsError {
         Failure { kind: self.kind, message: self.to_string() }
     }
 }
+
+/// The headers in which services give a request's id.
+const REQUEST_ID: [&str; 2] = ["x-amzn-requestid", "x-amz-request-id"];
 
 /// Every cause of an error, outermost first.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

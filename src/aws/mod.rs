@@ -12,9 +12,10 @@ mod required;
 mod sts;
 mod traffic;
 
+pub use access_analyzer::{Changed, NewAnalyzer};
 pub use client::{Aws, ConnectSettings, Session};
 pub use error::{AwsError, Operation, Remedy};
-pub use organizations::{OrganizationDescription, OuNode};
+pub use organizations::{ACCESS_ANALYZER, OrganizationDescription, OuNode};
 pub use regions::{OptStatus, RegionListing};
 pub use sts::{AssumeRole, CallerIdentity};
 

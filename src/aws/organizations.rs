@@ -7,7 +7,7 @@ use super::{Aws, AwsError, Operation, Page, Remedy, Session, token};
 use crate::model::{Account, AccountId, AccountState};
 
 /// The service principal under which Access Analyzer's administrator is registered.
-const ACCESS_ANALYZER: &str = "access-analyzer.amazonaws.com";
+pub const ACCESS_ANALYZER: &str = "access-analyzer.amazonaws.com";
 
 /// AWS's largest page; the default is smaller for some operations.
 const PAGE_SIZE: i32 = 20;
@@ -102,6 +102,30 @@ impl Aws {
         let administrators = output.delegated_administrators;
         page(OPERATION, "DelegatedAdministrators", administrators, output.next_token, |administrator| {
             read_id(OPERATION, administrator.id)
+        })
+    }
+
+    /// One page of `organizations:ListAWSServiceAccessForOrganization`: whether Access Analyzer is among the services that the
+    /// organization trusts.
+    ///
+    /// # Errors
+    /// As every call: see [`AwsError`].
+    pub async fn list_trusted_services(
+        &self,
+        session: &Session,
+        next_token: Option<String>,
+    ) -> Result<Page<String>, AwsError> {
+        const OPERATION: Operation = Operation::ListAwsServiceAccess;
+        let call = self
+            .organizations
+            .list_aws_service_access_for_organization()
+            .max_results(PAGE_SIZE)
+            .set_next_token(next_token);
+        let output =
+            send!(call, aws_sdk_organizations, session).map_err(|error| AwsError::classify(OPERATION, &error))?;
+        let services = output.enabled_service_principals;
+        page(OPERATION, "EnabledServicePrincipals", services, output.next_token, |service| {
+            service.service_principal.ok_or_else(|| AwsError::malformed(OPERATION, "a service has no principal"))
         })
     }
 

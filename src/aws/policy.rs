@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::Operation;
+use super::{ACCESS_ANALYZER, Operation};
 
 /// What the audit calls in each account.
 const AUDIT: &[Operation] = &[Operation::ListAnalyzers, Operation::ListRegions];
 
-/// What reading the organization calls. The last three only where `Account.Paths` is absent, or tags are selected by.
+/// What reading the organization calls. Those before the last only where `Account.Paths` is absent, or tags are selected by; the last
+/// only for a remediation plan.
 const READ: &[Operation] = &[
     Operation::DescribeOrganization,
     Operation::ListAccounts,
@@ -17,7 +18,12 @@ const READ: &[Operation] = &[
     Operation::ListOrganizationalUnitsForParent,
     Operation::ListAccountsForParent,
     Operation::ListTagsForResource,
+    Operation::ListAwsServiceAccess,
 ];
+
+/// What remediation calls in each account, to see and to change.
+const REMEDIATE: &[Operation] =
+    &[Operation::ListAnalyzers, Operation::GetAnalyzer, Operation::CreateAnalyzer, Operation::DeleteAnalyzer];
 
 fn actions(operations: &[Operation]) -> Vec<&'static str> {
     let mut actions: Vec<_> = operations.iter().map(|operation| operation.action()).collect();
@@ -65,6 +71,11 @@ impl Roles {
     /// The trust policy of the reader role.
     pub fn reader_trust(&self) -> Value {
         self.trust(&self.central_arn, None)
+    }
+
+    /// The trust policy of the role that changes things: whoever applies plans, which is better not the daemon.
+    pub fn remediation_trust(&self, principal: &str, external_id: Option<&str>) -> Value {
+        self.trust(principal, external_id)
     }
 
     fn trust(&self, principal: &str, external_id: Option<&str>) -> Value {
@@ -117,6 +128,35 @@ pub fn member_permissions() -> Value {
     policy(&[json!({"Sid": "AuditAccessAnalyzer", "Effect": "Allow", "Action": actions(AUDIT), "Resource": "*"})])
 }
 
+/// The permissions of the role that changes things. Access Analyzer makes its service-linked role with the first analyzer of an
+/// account, on behalf of whoever creates that; tags are given at creation, and an analyzer of the organization is created only by
+/// one who may see the organization (IAM User Guide, "Using service-linked roles for IAM Access Analyzer").
+pub fn remediation_permissions() -> Value {
+    let mut actions = actions(REMEDIATE);
+    actions.push("access-analyzer:TagResource");
+    let organization = [
+        Operation::DescribeOrganization.action(),
+        Operation::ListAwsServiceAccess.action(),
+        Operation::ListDelegatedAdministrators.action(),
+    ];
+    policy(&[
+        json!({"Sid": "Remediate", "Effect": "Allow", "Action": actions, "Resource": "*"}),
+        json!({"Sid": "SeeTheOrganization", "Effect": "Allow", "Action": organization, "Resource": "*"}),
+        json!({
+            "Sid": "CreateTheServiceLinkedRoleOfAccessAnalyzer",
+            "Effect": "Allow",
+            "Action": "iam:CreateServiceLinkedRole",
+            "Resource": "arn:*:iam::*:role/aws-service-role/access-analyzer.amazonaws.com/AWSServiceRoleForAccessAnalyzer",
+            "Condition": {"StringEquals": {"iam:AWSServiceName": ACCESS_ANALYZER}},
+        }),
+    ])
+}
+
+/// The session policy, which narrows each session of that role to the same.
+pub fn remediation_session_policy() -> String {
+    remediation_permissions().to_string()
+}
+
 /// The session policy, which narrows each session to what the audit calls.
 pub fn session_policy() -> String {
     member_permissions().to_string()
@@ -129,10 +169,15 @@ mod tests {
     #[test]
     fn the_policies_allow_every_operation_that_is_called_and_nothing_else() {
         let central = roles(None, false).central_permissions().to_string();
+        let remediation = remediation_permissions().to_string();
+        let names = |policy: &str, operation: &Operation| policy.contains(&format!("\"{}\"", operation.action()));
         for operation in Operation::ALL {
             // GetCallerIdentity needs no permission.
             let is_needed = *operation != Operation::GetCallerIdentity;
-            assert_eq!(central.contains(&format!("\"{}\"", operation.action())), is_needed, "{operation:?}");
+            assert_eq!(names(&central, operation) || names(&remediation, operation), is_needed, "{operation:?}");
+        }
+        for changing in [Operation::CreateAnalyzer, Operation::DeleteAnalyzer] {
+            assert!(!names(&central, &changing), "the audit may change nothing");
         }
     }
 
@@ -174,6 +219,6 @@ mod tests {
 
     #[test]
     fn the_session_policy_is_within_the_limit_of_sts() {
-        assert!(session_policy().len() <= 2048);
+        assert!(session_policy().len() <= 2048 && remediation_session_policy().len() <= 2048);
     }
 }

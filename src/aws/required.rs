@@ -6,6 +6,7 @@
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
@@ -14,9 +15,12 @@ use aws_smithy_types::config_bag::ConfigBag;
 #[error("the answer has no list `{0}`")]
 pub struct MissingMember(pub &'static str);
 
-/// Refuses a successful JSON answer whose top level lacks a list of this name.
+/// Operations, and the list that each promises.
+const PROMISED: &[(&str, &str)] = &[("ListAnalyzers", "analyzers")];
+
+/// Refuses a successful JSON answer whose top level lacks the list that its operation promises.
 #[derive(Debug)]
-pub struct RequireList(pub &'static str);
+pub struct RequireList;
 
 impl Intercept for RequireList {
     fn name(&self) -> &'static str {
@@ -27,18 +31,20 @@ impl Intercept for RequireList {
         &self,
         context: &AfterDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let operation = bag.load::<Metadata>().map(Metadata::name).unwrap_or_default();
+        let Some((_, list)) = PROMISED.iter().find(|(name, _)| *name == operation) else { return Ok(()) };
         let response = context.response();
         if !response.status().is_success() {
             return Ok(());
         }
         let body = response.body().bytes().unwrap_or_default();
         let members: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|_| MissingMember(self.0))?;
-        match members.get(self.0) {
+            serde_json::from_slice(body).map_err(|_| MissingMember(list))?;
+        match members.get(*list) {
             Some(serde_json::Value::Array(_)) => Ok(()),
-            _ => Err(MissingMember(self.0).into()),
+            _ => Err(MissingMember(list).into()),
         }
     }
 }

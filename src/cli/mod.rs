@@ -6,6 +6,7 @@ mod migrate;
 mod policy;
 mod prune;
 mod query;
+mod remediate;
 mod run;
 mod scan;
 mod style;
@@ -63,6 +64,8 @@ enum Command {
     Prune(prune::Prune),
     /// Ask the store a question in SQL. Nothing can be changed.
     Query(query::Query),
+    /// Propose what closes the gaps, and do it.
+    Remediate(remediate::Remediate),
     /// Check credentials, permissions and the database; each line says what to do.
     Doctor(doctor::Doctor),
     /// Print the least-privilege policies of the roles.
@@ -115,6 +118,9 @@ impl NotFaults for std::io::Error {}
 impl NotFaults for serde_json::Error {}
 impl NotFaults for toml_edit::ser::Error {}
 impl NotFaults for crate::store::StoreError {}
+impl NotFaults for crate::remediate::PlanError {}
+impl NotFaults for crate::remediate::NoPlan {}
+impl NotFaults for crate::remediate::Refused {}
 
 /// What every command can ask for.
 #[derive(Debug, Clone)]
@@ -169,6 +175,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Migrate(command) => block_on(command.run(context)),
         Command::Prune(command) => block_on(command.run(context)),
         Command::Query(command) => block_on(command.run(context)),
+        Command::Remediate(command) => block_on(command.run(context)),
         Command::Doctor(command) => block_on(command.run(context)),
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Failure, chosen, say};
 use crate::aws::policy;
+use crate::config::role_arn;
 
 /// Print the least-privilege policies of the member role, of the central role, and of the reader role if there is one.
 #[derive(Debug, Args)]
@@ -18,6 +19,10 @@ pub struct Policy {
     /// Where trustwatch runs, for the central role's trust policy.
     #[arg(long, value_enum, default_value_t = RunsOn::Ec2)]
     runs_on: RunsOn,
+    /// Who applies plans: prints the role that changes things too (`remediation.role`), which trusts this one. Better a role that
+    /// people use than the one that trustwatch runs as: then the daemon can change nothing.
+    #[arg(long, value_name = "ARN")]
+    remediation_principal_arn: Option<String>,
     /// The organization whose member role is meant; without one, the first.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
@@ -91,6 +96,19 @@ impl Policy {
                 "arn": arn,
                 "trust_policy": roles.reader_trust(),
                 "permissions_policy": roles.reader_permissions(),
+            });
+        }
+        if let Some(principal) = &self.remediation_principal_arn {
+            if !principal.starts_with("arn:") {
+                return Err(Failure::Usage(format!(
+                    "--remediation-principal-arn {principal}: not an ARN; expected one like \
+                     \"arn:aws:iam::111111111111:role/SecurityEngineers\""
+                )));
+            }
+            policies["remediation_role"] = json!({
+                "arn": role_arn(&loaded.config.remediation.role, &partition, "<each account>"),
+                "trust_policy": roles.remediation_trust(principal, external_id),
+                "permissions_policy": policy::remediation_permissions(),
             });
         }
         say(&serde_json::to_string_pretty(&policies)?)?;

@@ -62,10 +62,14 @@ pub struct Rate {
 /// STS quotas" (its 600 a second are for all of STS, by calling account and region); AWS Account Management Reference Guide,
 /// "Quotas" (its burst is not published: we take none). Access Analyzer publishes no rate at all: ours is an assumption.
 const DEFAULT_RATES: &[(&str, f64, u32)] = &[
+    ("access-analyzer:CreateAnalyzer", 5.0, 5),
+    ("access-analyzer:DeleteAnalyzer", 5.0, 5),
+    ("access-analyzer:GetAnalyzer", 10.0, 20),
     ("access-analyzer:ListAnalyzers", 10.0, 20),
     ("account:ListRegions", 5.0, 5),
     ("organizations:DescribeAccount", 20.0, 30),
     ("organizations:DescribeOrganization", 1.0, 2),
+    ("organizations:ListAWSServiceAccessForOrganization", 1.0, 3),
     ("organizations:ListAccounts", 8.0, 12),
     ("organizations:ListAccountsForParent", 5.0, 8),
     ("organizations:ListDelegatedAdministrators", 5.0, 8),

@@ -11,6 +11,7 @@ mod log;
 mod organizations;
 mod origin;
 mod reference;
+mod remediation;
 mod schedule;
 mod schema;
 mod store;
@@ -26,9 +27,10 @@ pub use http::Http;
 pub use limits::{Limits, Rate};
 pub use load::{Loaded, Sources, environment, load};
 pub use log::{Log, LogFormat};
-pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector};
+pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector, role_arn};
 pub use origin::{Fault, Faults};
 pub use reference::{json_schema, markdown_reference};
+pub use remediation::{ArchiveRule, Criterion, Mode, Remediation};
 pub use schedule::{Missed, OnStart, Schedule};
 pub use store::{Retention, Store};
 pub use tracing::Tracing;
@@ -49,6 +51,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// How much at once, how long, and how often again.
     pub limits: Limits,
+    /// What may be proposed and, by a person's command, done about gaps.
+    pub remediation: Remediation,
     /// The port for health checks and metrics.
     pub http: Http,
     /// What is logged, and how.
@@ -64,6 +68,7 @@ impl Default for Config {
             store: Store::default(),
             schedule: Schedule::default(),
             limits: Limits::default(),
+            remediation: Remediation::default(),
             http: Http::default(),
             log: Log::default(),
             tracing: Tracing::default(),
@@ -88,11 +93,12 @@ impl Config {
             store: &'a Store,
             schedule: &'a Schedule,
             limits: &'a Limits,
+            remediation: &'a Remediation,
             http: &'a Http,
             log: &'a Log,
             tracing: &'a Tracing,
         }
-        let Self { store, schedule, limits, http, log, tracing, .. } = self;
+        let Self { store, schedule, limits, remediation, http, log, tracing, .. } = self;
         // A secret that came from a file is shown as the file: both keys together would be refused.
         let mut organizations = self.organizations.clone();
         for organization in organizations.iter_mut().filter(|organization| organization.external_id_file.is_some()) {
@@ -104,6 +110,15 @@ impl Config {
             store.password = None;
         }
         let store = &store;
-        toml_edit::ser::to_string_pretty(&Shown { organizations, store, schedule, limits, http, log, tracing })
+        toml_edit::ser::to_string_pretty(&Shown {
+            organizations,
+            store,
+            schedule,
+            limits,
+            remediation,
+            http,
+            log,
+            tracing,
+        })
     }
 }

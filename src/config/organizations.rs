@@ -145,11 +145,16 @@ impl Organization {
 
     /// The ARN of the member role in an account.
     pub fn member_role_arn(&self, partition: &str, account_id: &str) -> String {
-        if self.member_role.starts_with("arn:") {
-            self.member_role.replace("{partition}", partition).replace("{account_id}", account_id)
-        } else {
-            format!("arn:{partition}:iam::{account_id}:role/{}", self.member_role)
-        }
+        role_arn(&self.member_role, partition, account_id)
+    }
+}
+
+/// The ARN in an account of a role that is given as a name, or as an ARN with placeholders.
+pub fn role_arn(role: &str, partition: &str, account_id: &str) -> String {
+    if role.starts_with("arn:") {
+        role.replace("{partition}", partition).replace("{account_id}", account_id)
+    } else {
+        format!("arn:{partition}:iam::{account_id}:role/{role}")
     }
 }
 

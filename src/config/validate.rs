@@ -9,7 +9,9 @@ use chrono_tz::Tz;
 
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
-use super::{Config, Expiry, Http, Organization, RegionSelection, Retention, Schedule, Secret, Store, TimeSpan};
+use super::{
+    Config, Expiry, Http, Organization, RegionSelection, Remediation, Retention, Schedule, Secret, Store, TimeSpan,
+};
 use crate::model::{AccountId, CronLine};
 
 /// The longest time that any limit can be.
@@ -46,6 +48,9 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
         "member-role" if text.is_empty() || !word("=,.@-_+/") || text.len() > 512 => {
             Err("expected a role's name, or an ARN such as \"arn:{partition}:iam::{account_id}:role/TrustwatchAudit\""
                 .into())
+        }
+        "analyzer-name" if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !word("_.-") || text.len() > 200 => {
+            Err("expected a letter, then letters, digits or any of _.-, at most 200".into())
         }
         "socket-address" => match text.parse::<SocketAddr>() {
             Ok(_) => Ok(()),
@@ -91,6 +96,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     check.schedule(&["schedule"], &config.schedule);
     check.store(&mut config.store);
     check.http(&mut config.http);
+    check.remediation(&config.remediation, &config.organizations);
     let limits = &config.limits;
     for (key, value) in [
         ("connect_timeout", limits.connect_timeout),
@@ -222,6 +228,24 @@ impl Check<'_> {
         }
         if http.token_file.is_some() && http.without_token {
             self.fault(&["http", "without_token"], Some("true".into()), "there is a `token_file`; keep one of the two");
+        }
+    }
+
+    fn remediation(&mut self, remediation: &Remediation, organizations: &[Organization]) {
+        if organizations.iter().any(|organization| organization.member_role == remediation.role) {
+            let problem = "this is the member role: expected another, because the audit may change nothing";
+            self.fault(&["remediation", "role"], Some(quoted(&remediation.role)), problem);
+        }
+        for (key, span) in [("plan_lifetime", remediation.plan_lifetime), ("wait", remediation.wait)] {
+            if span.0 < Duration::from_secs(1) || span.0 > LONGEST {
+                let problem = format!("expected at least 1s, and at most {}", TimeSpan(LONGEST));
+                self.fault(&["remediation", key], Some(quoted(span)), problem);
+            }
+        }
+        let empty = |rule: &&super::ArchiveRule| rule.filter.is_empty();
+        if let Some(rule) = remediation.archive_rules.iter().find(empty) {
+            let problem = "it would archive every finding: expected at least one property in `filter`";
+            self.fault(&["remediation", "archive_rules"], Some(quoted(&rule.name)), problem);
         }
     }
 

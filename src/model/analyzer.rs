@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::{AccountId, Region};
 
@@ -10,12 +11,23 @@ use super::{AccountId, Region};
 ///
 /// Only these two types watch external access; unused and internal access analyzers have a zone too,
 /// but answer another question and never satisfy the rule (IAM Access Analyzer API, `CreateAnalyzer`, `type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum ZoneOfTrust {
     /// Type `ACCOUNT`.
     Account,
     /// Type `ORGANIZATION`: it watches every member account in its region.
     Organization,
+}
+
+impl ZoneOfTrust {
+    /// The type of an analyzer of external access with this zone, as AWS spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "ACCOUNT",
+            Self::Organization => "ORGANIZATION",
+        }
+    }
 }
 
 /// The parts of an analyzer's ARN that say where it lives and whose it is.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Limits;
 use super::limits::Calls;
 use crate::aws::{AssumeRole, Aws, AwsError, CallerIdentity, Operation, Page, Remedy, Session, policy};
-use crate::config::Organization;
+use crate::config::{Organization, role_arn};
 use crate::model::{AccountId, Partition, Region};
 
 /// A session with less time left than this is replaced before it is used.
@@ -101,17 +101,31 @@ impl<'a> Sessions<'a> {
         if account == self.reader_account() {
             return self.reader(deadline).await;
         }
+        let role_arn = self.organization.member_role_arn(self.partition().as_str(), account.as_str());
+        self.assume(role_arn, policy::session_policy(), deadline).await
+    }
+
+    /// A session of a role of an account, narrowed where the configuration says so.
+    async fn assume(&self, role_arn: String, narrowed: String, deadline: Instant) -> Result<Session, AwsError> {
         let (from, charged) = if self.organization.chain_roles {
             (self.reader(deadline).await?, self.reader_account())
         } else {
             (Session::Caller, self.caller.account)
         };
-        let role_arn = self.organization.member_role_arn(self.partition().as_str(), account.as_str());
-        let session_policy = self.organization.session_policy.then(policy::session_policy);
+        let session_policy = self.organization.session_policy.then_some(narrowed);
         let external_id = self.organization.external_id.clone();
         let request = AssumeRole { external_id, session_policy, ..self.request(role_arn) };
         let calls = self.limits.from_caller(charged, deadline);
         calls.call(Operation::AssumeRole, || self.aws.assume_role(&from, &request)).await
+    }
+
+    /// A session of the role that changes things, which is assumed in every account: the caller's own may change nothing.
+    ///
+    /// # Errors
+    /// Where the role cannot be assumed.
+    pub async fn changing(&self, account: AccountId, role: &str, deadline: Instant) -> Result<Session, AwsError> {
+        let role_arn = role_arn(role, self.partition().as_str(), account.as_str());
+        self.assume(role_arn, policy::remediation_session_policy(), deadline).await
     }
 
     async fn assume_reader(&self, arn: &str, deadline: Instant) -> Result<Session, AwsError> {

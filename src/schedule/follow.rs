@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{Before, Due, Timetable, WATCHDOG, due};
+use crate::config::{Mode, Remediation};
 use crate::model::{ScanState, Trigger};
+use crate::remediate::{self, Choices};
 use crate::scan::{Engine, Outcome, Progress, Request};
 use crate::store::{Past, StoreError};
 
@@ -17,6 +19,8 @@ pub struct Follower {
     engine: Engine,
     timetable: Timetable,
     up_since: DateTime<Utc>,
+    /// Whether a plan is made after each completed scan, and where it is written.
+    remediation: Remediation,
     /// Until it has been decided once what is due.
     is_starting: bool,
     /// Why a scan was given up that the store does not know of yet.
@@ -27,9 +31,9 @@ pub struct Follower {
 
 impl Follower {
     /// Follows a schedule from now on.
-    pub fn new(engine: Engine, timetable: Timetable) -> Self {
+    pub fn new(engine: Engine, timetable: Timetable, remediation: Remediation) -> Self {
         let up_since = engine.clock.now();
-        Self { engine, timetable, up_since, is_starting: true, given_up: None, said: None }
+        Self { engine, timetable, up_since, remediation, is_starting: true, given_up: None, said: None }
     }
 
     /// Scans whenever it is due, until `stop`.
@@ -145,6 +149,25 @@ impl Follower {
                 "scan ended"
             ),
         }
+        if outcome.state == ScanState::Completed && self.remediation.mode == Mode::Plan {
+            self.plan().await;
+        }
         Ok(outcome)
+    }
+
+    /// Writes a plan. That it cannot be made or written is no reason not to scan.
+    async fn plan(&self) {
+        let name = &self.engine.organization.name;
+        let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        let file = self.remediation.plan_folder.join(format!("trustwatch-plan-{plain}.json"));
+        let plan = match remediate::plan(&self.engine, &self.remediation, Choices::default()).await {
+            Ok(plan) => plan,
+            Err(problem) => return warn!(organization = %name, "no plan could be made: {problem}"),
+        };
+        match remediate::write(&plan, &file) {
+            Ok(()) => info!(organization = %name, plan = plan.id, steps = plan.steps.len(), "wrote {}", file.display()),
+            Err(problem) => warn!(organization = %name, "{} cannot be written: {problem}", file.display()),
+        }
     }
 }

@@ -6,6 +6,7 @@ mod error;
 mod intervals;
 mod postgres;
 mod query;
+mod remediation;
 mod rows;
 mod sqlite;
 mod stamp;
@@ -23,6 +24,7 @@ use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use error::StoreError;
+pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
 pub use rows::{Cell, ExemptionUse, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
@@ -201,6 +203,20 @@ pub trait Store: Send + Sync {
 
     /// What there is to say of an organization's scans, by its name in the configuration.
     async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError>;
+
+    /// What the newest results say of an organization's gaps, by its name in the configuration, and where its delegated
+    /// administrator cannot own analyzers; `None` before its first completed scan.
+    async fn ground(
+        &self,
+        organization_name: &str,
+        administrator: Option<AccountId>,
+    ) -> Result<Option<Ground>, StoreError>;
+
+    /// Says that something is about to be changed in AWS; returns its number.
+    async fn begin_action(&self, action: &NewAction<'_>) -> Result<i64, StoreError>;
+
+    /// Says what came of it.
+    async fn end_action(&self, number: i64, end: &ActionEnd<'_>) -> Result<(), StoreError>;
 
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;

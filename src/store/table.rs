@@ -93,6 +93,12 @@ impl<T> TableOf<'_, T> {
         self.with(name, Column::Stamp(values))
     }
 
+    /// A column of JSON documents, some of which are missing.
+    pub fn documents(self, name: &'static str, value: impl Fn(&T) -> Option<String>) -> Self {
+        let values = self.rows.iter().map(value).collect();
+        self.with(name, Column::Document(values))
+    }
+
     /// A column of JSON documents.
     pub fn document(self, name: &'static str, value: impl Fn(&T) -> String) -> Self {
         let values = self.rows.iter().map(|row| Some(value(row))).collect();

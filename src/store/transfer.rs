@@ -37,6 +37,7 @@ const TABLES: &[&str] = &[
     "exemption",
     "exempted",
     "scan_exempt",
+    "remediation_action",
 ];
 
 /// Rows that travel together.

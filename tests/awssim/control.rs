@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::generate::REMEDIATION_ROLE;
 use super::weather::Rule;
 use super::world::{ACCESS_ANALYZER, Account, Denial, Role, World};
 
@@ -52,6 +53,11 @@ pub enum Change {
     BreakRole {
         account: String,
     },
+    /// So is the one that changes things.
+    BreakRemediationRole {
+        account: String,
+    },
+    EnableTrustedAccess {},
     MendRole {
         account: String,
     },
@@ -135,7 +141,16 @@ pub fn apply(world: &mut World, change: &Change) -> Result<(), String> {
             analyzer.status = "DISABLED".into();
             analyzer.status_reason.clone_from(reason);
         }
-        Change::BreakRole { account } => find(world, account)?.roles.clear(),
+        Change::BreakRole { account } => {
+            let name = world.member_role.clone();
+            find(world, account)?.roles.remove(&name);
+        }
+        Change::BreakRemediationRole { account } => {
+            find(world, account)?.roles.remove(REMEDIATION_ROLE);
+        }
+        Change::EnableTrustedAccess {} => {
+            world.trusted_access.insert(ACCESS_ANALYZER.to_owned());
+        }
         Change::MendRole { account } => {
             let role = Role { trusts: vec![world.caller.clone()], external_id: None, max_duration: 3600 };
             let name = world.member_role.clone();

@@ -6,6 +6,9 @@ use super::rng::Rng;
 use super::scenario::{Scenario, Shares};
 use super::world::{ACCESS_ANALYZER, Account, Denial, Organization, Ou, Policy, Role, Switches, World};
 
+/// The role that changes things.
+pub const REMEDIATION_ROLE: &str = "TrustwatchRemediate";
+
 const TEAMS: &[&str] = &[
     "payments",
     "ledger",
@@ -78,11 +81,12 @@ pub fn world(scenario: &Scenario) -> World {
             joined: 1_500_000_000 + rng.below(200_000_000) as i64,
             tags: BTreeMap::from([("team".to_owned(), TEAMS[rng.below(TEAMS.len() as u64) as usize].to_owned())]),
             regions: regions(scenario, rng),
-            roles: if with_role {
-                BTreeMap::from([(scenario.member_role.clone(), role.clone())])
-            } else {
-                BTreeMap::new()
-            },
+            // The role that changes things is everywhere: no StackSet forgets the management account's.
+            roles: [(scenario.member_role.clone(), with_role), (REMEDIATION_ROLE.to_owned(), true)]
+                .into_iter()
+                .filter(|(_, is_there)| *is_there)
+                .map(|(name, _)| (name, role.clone()))
+                .collect(),
             denials: Vec::new(),
             id: id.clone(),
             name,

@@ -12,13 +12,32 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("aws", &["model", "config"]),
     ("store", &["model", "evaluate", "config"]),
     ("scan", &["model", "clock", "evaluate", "config", "metrics", "aws", "store"]),
-    ("schedule", &["model", "config", "scan", "store"]),
+    ("remediate", &["model", "config", "aws", "store", "scan"]),
+    ("schedule", &["model", "config", "scan", "remediate", "store"]),
     ("health", &["clock", "metrics", "aws", "store", "scan", "schedule"]),
     ("http", &["config", "metrics", "health"]),
     ("telemetry", &["config"]),
     ("lifecycle", &[]),
-    ("daemon", &["clock", "config", "metrics", "aws", "store", "scan", "schedule", "health", "http", "lifecycle"]),
-    ("cli", &["model", "clock", "config", "aws", "store", "scan", "schedule", "daemon", "lifecycle", "telemetry"]),
+    (
+        "daemon",
+        &["clock", "config", "metrics", "aws", "store", "scan", "schedule", "remediate", "health", "http", "lifecycle"],
+    ),
+    (
+        "cli",
+        &[
+            "model",
+            "clock",
+            "config",
+            "aws",
+            "store",
+            "scan",
+            "schedule",
+            "remediate",
+            "daemon",
+            "lifecycle",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// Each dependency that has one home.

@@ -8,8 +8,8 @@ use trustwatch::config::Exemption;
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ExemptionUse, Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store,
-    StoreError, Tally, Work,
+    ActionEnd, ExemptionUse, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink,
+    ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -30,6 +30,7 @@ pub const VIEWS: &[&str] = &[
     "analyzer_history",
     "current_exemptions",
     "exemption_history",
+    "remediation_actions",
 ];
 
 /// A SQLite file and a Postgres schema, side by side.
@@ -215,6 +216,25 @@ impl Store for Both {
         let (here, there) = (self.sqlite.report(scan).await?, self.postgres.report(scan).await?);
         assert_eq!(serde_json::to_value(&here).unwrap(), serde_json::to_value(&there).unwrap());
         Ok(here)
+    }
+
+    async fn ground(
+        &self,
+        organization_name: &str,
+        administrator: Option<AccountId>,
+    ) -> Result<Option<Ground>, StoreError> {
+        let here = self.sqlite.ground(organization_name, administrator).await?;
+        let there = self.postgres.ground(organization_name, administrator).await?;
+        assert_eq!(format!("{here:?}"), format!("{there:?}"));
+        Ok(here)
+    }
+
+    async fn begin_action(&self, action: &NewAction<'_>) -> Result<i64, StoreError> {
+        same(self.sqlite.begin_action(action).await, self.postgres.begin_action(action).await)
+    }
+
+    async fn end_action(&self, number: i64, end: &ActionEnd<'_>) -> Result<(), StoreError> {
+        same(self.sqlite.end_action(number, end).await, self.postgres.end_action(number, end).await)
     }
 
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {

@@ -42,6 +42,11 @@ fn passes(command: &mut Command) -> String {
     said[0].clone()
 }
 
+/// What a tool that `make test` installs prints about what is right.
+pub fn checked(name: &str, arguments: &[&str]) -> String {
+    passes(tool(name).args(arguments))
+}
+
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         std::fs::read_dir(deploy(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -67,7 +72,7 @@ fn the_kubernetes_manifests_fit_their_schemas() {
 
 #[test]
 fn the_terraform_modules_are_well_formed() {
-    for module in ["member-role", "central-role", "organization"] {
+    for module in ["member-role", "central-role", "remediation-role", "organization"] {
         let folder = format!("aws/terraform/{module}");
         for file in files(&folder, "tf") {
             passes(tool("hcl2tojson").arg(file));
@@ -97,12 +102,16 @@ fn the_alerts_fire_when_they_should_and_only_then() {
     named.for_each(|name| assert!(document.contains(&format!("| `{name}` |")), "{name} is not in docs/operations.md"));
 }
 
+/// Who applies plans.
+const PEOPLE: &str = "arn:aws:iam::111111111111:role/People";
+
 /// What `trustwatch policy` prints.
 fn policies(configuration: &str, runs_on: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("trustwatch.toml"), configuration).unwrap();
     let arn = "arn:aws:iam::111111111111:role/Trustwatch";
-    let ran = run(folder.path(), &["policy", "--central-role-arn", arn, "--runs-on", runs_on], &[]);
+    let arguments = ["policy", "--central-role-arn", arn, "--runs-on", runs_on, "--remediation-principal-arn", PEOPLE];
+    let ran = run(folder.path(), &arguments, &[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     serde_json::from_str(&ran.stdout).unwrap()
 }
@@ -133,9 +142,11 @@ fn the_roles_of_the_templates_are_those_that_the_command_prints() {
         let external_id = format!("ExternalId={external_id}");
         let central = "CentralRoleArn=arn:aws:iam::111111111111:role/Trustwatch";
         let runs_on = format!("RunsOn={runs_on}");
+        let people = format!("PrincipalArn={PEOPLE}");
         for (role, file, parameters) in [
             ("member_role", "member-role.yaml", vec![central, &external_id, &tag_session]),
             ("central_role", "central-role.yaml", vec![runs_on.as_str()]),
+            ("remediation_role", "remediation-role.yaml", vec![&people, &external_id, &tag_session]),
         ] {
             let mut python = tool("python3");
             python.arg(root().join("tests/deploy/policies.py")).arg(deploy("aws/cloudformation").join(file));
@@ -165,7 +176,9 @@ fn actions(text: &str) -> BTreeSet<String> {
 #[test]
 fn terraform_allows_the_same_actions() {
     let printed = policies("", "eks");
-    for (module, role) in [("member-role", "member_role"), ("central-role", "central_role")] {
+    for (module, role) in
+        [("member-role", "member_role"), ("central-role", "central_role"), ("remediation-role", "remediation_role")]
+    {
         let text = read(&deploy("aws/terraform").join(module).join("main.tf"));
         assert_eq!(actions(&text), actions(&printed[role].to_string()), "{module}");
     }

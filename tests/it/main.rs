@@ -32,6 +32,8 @@ mod outcomes;
 mod partial;
 mod postgres;
 mod properties;
+mod remediation;
+mod rendered;
 mod sample;
 mod samples;
 mod server;

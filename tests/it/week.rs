@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use trustwatch::clock::Clock;
-use trustwatch::config::Schedule;
+use trustwatch::config::{Remediation, Schedule};
 use trustwatch::schedule::{Follower, Timetable};
 
 use crate::awssim::Scenario;
@@ -28,7 +28,7 @@ async fn every_hour_of_a_week_has_its_scan_once(kept: Kept) {
     let mut engine = story.engine();
     engine.clock = clock.clone();
     let schedule = Schedule { time_zone: "Europe/Berlin".into(), ..Schedule::default() };
-    let mut follower = Follower::new(engine, Timetable::read(&schedule, "main").unwrap());
+    let mut follower = Follower::new(engine, Timetable::read(&schedule, "main").unwrap(), Remediation::default());
     let stop = CancellationToken::new();
     let asleep = at("2026-10-26T10:00:00Z")..at("2026-10-26T13:00:00Z");
     let mut has_stepped = false;

@@ -123,6 +123,7 @@ mod tests {
             message: "503".into(),
             remedy: Remedy::Again,
             retry_after: None,
+            request_id: None,
         }
     }
 

@@ -302,7 +302,7 @@ fn spared(operation: Operation, region: &Region, last: Option<&AwsError>) -> Aws
 }
 
 fn given_up(operation: Operation, kind: ErrorKind, message: String) -> AwsError {
-    AwsError { operation, kind, code: None, message, remedy: Remedy::Nothing, retry_after: None }
+    AwsError { operation, kind, code: None, message, remedy: Remedy::Nothing, retry_after: None, request_id: None }
 }
 
 /// Full jitter: anything from nothing to the doubled pause, after the time that AWS asked for.

@@ -5,6 +5,7 @@ mod analyzers;
 mod exemptions;
 mod finish;
 mod prune;
+mod remediation;
 mod report;
 mod scans;
 mod stale;
@@ -19,8 +20,8 @@ use crate::config::Exemption;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ExemptionUse, Joined, Known, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport, SchemaVersion, Store,
-    StoreError, Tally, Work,
+    ActionEnd, ExemptionUse, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink,
+    ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -141,6 +142,22 @@ impl Store for Engine {
 
     async fn report(&self, scan: ScanId) -> Result<ScanReport, StoreError> {
         report::report(self.reader(), scan).await
+    }
+
+    async fn ground(
+        &self,
+        organization_name: &str,
+        administrator: Option<AccountId>,
+    ) -> Result<Option<Ground>, StoreError> {
+        remediation::ground(self.reader(), organization_name, administrator).await
+    }
+
+    async fn begin_action(&self, action: &NewAction<'_>) -> Result<i64, StoreError> {
+        remediation::begin_action(self.writer()?, action).await
+    }
+
+    async fn end_action(&self, number: i64, end: &ActionEnd<'_>) -> Result<(), StoreError> {
+        remediation::end_action(self.writer()?, number, end).await
     }
 
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {

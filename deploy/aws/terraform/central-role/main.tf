@@ -58,6 +58,7 @@ resource "aws_iam_role_policy" "central" {
           "organizations:ListOrganizationalUnitsForParent",
           "organizations:ListRoots",
           "organizations:ListTagsForResource",
+          "organizations:ListAWSServiceAccessForOrganization",
         ]
         Resource = "*"
       },
