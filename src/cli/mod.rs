@@ -2,6 +2,7 @@
 
 mod config;
 mod doctor;
+mod export;
 mod migrate;
 mod policy;
 mod prune;
@@ -64,6 +65,8 @@ enum Command {
     Prune(prune::Prune),
     /// Ask the store a question in SQL. Nothing can be changed.
     Query(query::Query),
+    /// Write a report of the results: CSV, JSON, OCSF, Security Hub, JUnit, HTML, Prowler's CSV.
+    Export(export::Export),
     /// Propose what closes the gaps, and do it.
     Remediate(remediate::Remediate),
     /// Check credentials, permissions and the database; each line says what to do.
@@ -118,6 +121,7 @@ impl NotFaults for std::io::Error {}
 impl NotFaults for serde_json::Error {}
 impl NotFaults for toml_edit::ser::Error {}
 impl NotFaults for crate::store::StoreError {}
+impl NotFaults for crate::export::ExportError {}
 impl NotFaults for crate::remediate::PlanError {}
 impl NotFaults for crate::remediate::NoPlan {}
 impl NotFaults for crate::remediate::Refused {}
@@ -176,6 +180,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Prune(command) => block_on(command.run(context)),
         Command::Query(command) => block_on(command.run(context)),
         Command::Remediate(command) => block_on(command.run(context)),
+        Command::Export(command) => block_on(command.run(context)),
         Command::Doctor(command) => block_on(command.run(context)),
     }
 }

@@ -4,6 +4,7 @@
 //! with its key, its value, where it came from and what would be right.
 
 mod exemptions;
+mod export;
 mod http;
 mod limits;
 mod load;
@@ -23,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use exemptions::{Exemption, Expiry};
+pub use export::{Export, Severity};
 pub use http::Http;
 pub use limits::{Limits, Rate};
 pub use load::{Loaded, Sources, environment, load};
@@ -53,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// What may be proposed and, by a person's command, done about gaps.
     pub remediation: Remediation,
+    /// What reports say beside the results.
+    pub export: Export,
     /// The port for health checks and metrics.
     pub http: Http,
     /// What is logged, and how.
@@ -69,6 +73,7 @@ impl Default for Config {
             schedule: Schedule::default(),
             limits: Limits::default(),
             remediation: Remediation::default(),
+            export: Export::default(),
             http: Http::default(),
             log: Log::default(),
             tracing: Tracing::default(),
@@ -94,11 +99,12 @@ impl Config {
             schedule: &'a Schedule,
             limits: &'a Limits,
             remediation: &'a Remediation,
+            export: &'a Export,
             http: &'a Http,
             log: &'a Log,
             tracing: &'a Tracing,
         }
-        let Self { store, schedule, limits, remediation, http, log, tracing, .. } = self;
+        let Self { store, schedule, limits, remediation, export, http, log, tracing, .. } = self;
         // A secret that came from a file is shown as the file: both keys together would be refused.
         let mut organizations = self.organizations.clone();
         for organization in organizations.iter_mut().filter(|organization| organization.external_id_file.is_some()) {
@@ -116,6 +122,7 @@ impl Config {
             schedule,
             limits,
             remediation,
+            export,
             http,
             log,
             tracing,

@@ -3,6 +3,7 @@
 mod account;
 mod analyzer;
 mod closed_set;
+mod controls;
 mod coverage;
 mod cron;
 mod region;
@@ -11,6 +12,7 @@ mod scan;
 pub use account::{Account, AccountId, AccountState, InvalidAccountId};
 pub use analyzer::{Analyzer, AnalyzerArn, ZoneOfTrust};
 pub use closed_set::UnknownWord;
+pub use controls::{CONTROLS, RULE, TITLE};
 pub use coverage::{ByRequirement, Cause, Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
 pub use cron::CronLine;
 pub use region::{Partition, Region};

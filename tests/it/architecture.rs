@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "scan",
             "schedule",
             "remediate",
+            "export",
             "daemon",
             "lifecycle",
             "telemetry",

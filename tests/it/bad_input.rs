@@ -120,7 +120,7 @@ fn an_unknown_environment_variable() {
         "",
         &[("TRUSTWATCH_STORE_URL", "sqlite://x")],
         "the configuration has a fault\n  store_url (environment variable TRUSTWATCH_STORE_URL): unknown key; known here: \
-         organizations, store, schedule, limits, http, log, tracing; levels are separated by two underscores",
+         organizations, store, schedule, limits, remediation, export, http, log, tracing; levels are separated by two underscores",
     );
     refused(
         "",

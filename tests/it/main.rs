@@ -24,6 +24,7 @@ mod daemon;
 mod deploy;
 mod documents;
 mod exemptions;
+mod exports;
 mod history;
 mod invariants;
 mod keeping;

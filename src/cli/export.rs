@@ -1,0 +1,178 @@
+//! `trustwatch export`: reports for auditors and other tools.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+
+use super::{Context, Failure, chosen, closed, load_quietly};
+use crate::clock::{Clock, SystemClock};
+use crate::export::{self, ExportError, Filter, Which};
+use crate::model::Status;
+use crate::store::{self, Access};
+
+/// Write a report of the results.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    trustwatch export --format html --out report.html\n  \
+    trustwatch export --format csv --status not_covered,unknown > gaps.csv\n  \
+    trustwatch export --format ocsf --at 2026-06-30T23:59:59Z --out june.json\n\n\
+    Rows stream: memory does not grow with them. Every report names the controls that the rule answers.")]
+pub struct Export {
+    /// How it is written.
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Where: a file, which is there whole or not at all. Without it: standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Only this organization.
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// What held when this scan ended, instead of what holds now.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "at")]
+    scan: Option<i64>,
+    /// What held at this instant, such as 2026-06-30T23:59:59Z.
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<String>,
+    /// Only these accounts.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    account: Vec<String>,
+    /// Only accounts below this OU or root.
+    #[arg(long, value_name = "OU", value_delimiter = ',')]
+    ou: Vec<String>,
+    /// Only these regions.
+    #[arg(long, value_name = "REGION", value_delimiter = ',')]
+    region: Vec<String>,
+    /// Only these statuses: covered, not_covered, not_applicable, unknown.
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    status: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Csv,
+    /// An array.
+    Json,
+    /// An object on each line.
+    Ndjson,
+    /// OCSF 1.5 Compliance Findings (class 2003).
+    Ocsf,
+    /// AWS Security Hub's findings.
+    Asff,
+    /// A suite for each account.
+    Junit,
+    /// One page to read and print.
+    Html,
+    /// Prowler's columns.
+    ProwlerCsv,
+}
+
+impl From<Format> for export::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => Self::Csv,
+            Format::Json => Self::Json,
+            Format::Ndjson => Self::Ndjson,
+            Format::Ocsf => Self::Ocsf,
+            Format::Asff => Self::Asff,
+            Format::Junit => Self::Junit,
+            Format::Html => Self::Html,
+            Format::ProwlerCsv => Self::ProwlerCsv,
+        }
+    }
+}
+
+impl Export {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let loaded = load_quietly(context)?;
+        if self.organization.is_some() {
+            chosen(&loaded, self.organization.as_deref())?;
+        }
+        let filter = self.filter()?;
+        let (format, severity) = (self.format.into(), loaded.config.export.severity);
+        let store = store::open(&loaded.config.store, Access::Read).await?;
+        let now = SystemClock.now();
+        let written = match &self.out {
+            None => {
+                let mut out = BufWriter::new(std::io::stdout());
+                export::export(store.as_ref(), format, &filter, severity, now, &mut out).await
+            }
+            Some(file) => {
+                into_file(file, async |out| export::export(store.as_ref(), format, &filter, severity, now, out).await)
+                    .await
+                    .map_err(|error| named(error, file))
+            }
+        };
+        store.close().await;
+        match written {
+            Ok(_) => Ok(()),
+            Err(ExportError::Io(error)) => Err(closed(error)),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn filter(&self) -> Result<Filter, Failure> {
+        let usage = |problem: String| Failure::Usage(problem);
+        let account = |id: &String| id.parse().map_err(|error| usage(format!("--account: {error}")));
+        let status = |word: &String| word.parse::<Status>().map_err(|error| usage(format!("--status: {error}")));
+        let last = |ou: &String| ou.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        let ous: Vec<String> = self.ou.iter().map(last).collect();
+        let is_ou = |ou: &String| {
+            (ou.starts_with("ou-") || ou.starts_with("r-")) && ou.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        };
+        if let Some(ou) = ous.iter().find(|ou| !is_ou(ou)) {
+            return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…), or its path")));
+        }
+        let which = match (&self.at, self.scan) {
+            (Some(text), _) => Which::At(instant(text).map_err(usage)?),
+            (None, Some(scan)) => Which::Scan(scan),
+            (None, None) => Which::Newest,
+        };
+        Ok(Filter {
+            which,
+            organization: self.organization.clone(),
+            accounts: self.account.iter().map(account).collect::<Result<_, _>>()?,
+            ous,
+            regions: self.region.clone(),
+            statuses: self.status.iter().map(status).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|at| at.with_timezone(&Utc))
+        .map_err(|_| format!("--at {text}: not an instant; expected one such as 2026-06-30T23:59:59Z"))
+}
+
+/// Which file it was.
+fn named(error: ExportError, file: &Path) -> ExportError {
+    match error {
+        ExportError::Io(error) => {
+            let problem = format!("--out {}: the file cannot be written: {error}; name another", file.display());
+            ExportError::Io(std::io::Error::new(error.kind(), problem))
+        }
+        other => other,
+    }
+}
+
+/// Writes beside a file and puts it in its place when it is whole.
+async fn into_file(
+    file: &Path,
+    write: impl AsyncFnOnce(&mut (dyn Write + Send)) -> Result<u64, ExportError>,
+) -> Result<u64, ExportError> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    let mut out = BufWriter::new(std::fs::File::create(&beside)?);
+    let written = write(&mut out).await;
+    drop(out);
+    match written.and_then(|rows| Ok(std::fs::rename(&beside, file).map(|()| rows)?)) {
+        Ok(rows) => Ok(rows),
+        Err(error) => {
+            // What was wrong with the report is what is reported.
+            let _ = std::fs::remove_file(&beside);
+            Err(error)
+        }
+    }
+}

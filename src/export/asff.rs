@@ -1,0 +1,117 @@
+//! Findings of AWS Security Hub in its own format (AWS Security Hub User Guide, "AWS Security Finding Format").
+
+use std::io::{self, Write};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use super::plain::Json;
+use super::{Form, Head, Row};
+use crate::config::Severity;
+use crate::model::{CONTROLS, RULE, Status, TITLE};
+
+/// Characters of a description (the same guide, "`Description`").
+const DESCRIPTION: usize = 1024;
+
+/// Characters of one related requirement, and how many there may be ("`RelatedRequirements`").
+const REQUIREMENT: usize = 64;
+
+pub struct Asff {
+    made_at: DateTime<Utc>,
+    severity: Severity,
+    array: Json,
+}
+
+impl Asff {
+    pub const fn new(head: &Head) -> Self {
+        Self { made_at: head.made_at, severity: head.severity, array: Json::array() }
+    }
+
+    fn finding(&self, row: &Row) -> io::Result<Value> {
+        let status = row.status()?;
+        let compliance = match status {
+            Status::Covered => "PASSED",
+            Status::NotCovered => "FAILED",
+            Status::Unknown => "WARNING",
+            Status::NotApplicable => "NOT_AVAILABLE",
+        };
+        let severity = match (status, self.severity) {
+            (Status::Covered | Status::NotApplicable, _) => "INFORMATIONAL",
+            (_, Severity::Low) => "LOW",
+            (_, Severity::Medium) => "MEDIUM",
+            (_, Severity::High) => "HIGH",
+            (_, Severity::Critical) => "CRITICAL",
+        };
+        let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let made = text(self.made_at);
+        let since = row.instant("since").map_or_else(|| made.clone(), text);
+        let (account, region) = (row.text("account_id"), row.text("region"));
+        let partition = row.partition();
+        let partition = partition.as_str();
+        let requirement = |(framework, id): &(&str, &str)| cut(&format!("{framework} {id}"), REQUIREMENT);
+        let requirements: Vec<String> = CONTROLS.iter().map(requirement).collect();
+        let workflow = if row.is_exempt() {
+            "SUPPRESSED"
+        } else if status == Status::Covered {
+            "RESOLVED"
+        } else {
+            "NEW"
+        };
+        Ok(json!({
+            "SchemaVersion": "2018-10-08",
+            "Id": row.uid(),
+            "ProductArn": format!("arn:{partition}:securityhub:{region}:{account}:product/{account}/default"),
+            "GeneratorId": format!("trustwatch/{RULE}"),
+            "AwsAccountId": account,
+            "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
+            "FirstObservedAt": since,
+            "LastObservedAt": row.instant("checked_at").map_or_else(|| made.clone(), text),
+            "CreatedAt": since,
+            "UpdatedAt": made,
+            "Severity": {"Label": severity, "Original": self.severity.as_str()},
+            "Title": TITLE,
+            "Description": cut(&row.sentence(), DESCRIPTION),
+            "Remediation": {"Recommendation": {
+                "Text": "Create an analyzer of external access, of the organization or of the account, in the region.",
+                "Url": "https://docs.aws.amazon.com/IAM/latest/UserGuide/access-analyzer-getting-started.html",
+            }},
+            "ProductFields": {
+                "trustwatch/organization_id": row.text("organization_id"),
+                "trustwatch/status": row.text("status"),
+                "trustwatch/reason": row.text("reason"),
+            },
+            "Resources": [{
+                "Type": "AwsAccount",
+                "Id": format!("AWS::::Account:{account}"),
+                "Partition": partition,
+                "Region": region,
+            }],
+            "Compliance": {"Status": compliance, "RelatedRequirements": requirements},
+            "Workflow": {"Status": workflow},
+            "RecordState": "ACTIVE",
+        }))
+    }
+}
+
+/// A text of so many characters at most.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
+
+impl Form for Asff {
+    fn begin(&mut self, _: &mut dyn Write, _: &Head) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, out: &mut dyn Write, row: Row) -> io::Result<()> {
+        let finding = self.finding(&row)?;
+        self.array.value(out, &finding)
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.array.close(out)
+    }
+}

@@ -1,0 +1,273 @@
+//! Which rows a report has.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::row::COLUMNS;
+use super::{ExportError, Head, ScanLine, Trend};
+use crate::config::Severity;
+use crate::model::{AccountId, ScanId, Status};
+use crate::store::{Cell, RowSink, Store, StoreError};
+
+/// Points of a trend, at most.
+const TREND: usize = 120;
+
+/// The results of when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Which {
+    /// What holds now.
+    #[default]
+    Newest,
+    /// What held when a scan ended.
+    Scan(ScanId),
+    /// What held at an instant.
+    At(DateTime<Utc>),
+}
+
+/// Which rows a report has; without any choice, all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The results of when.
+    pub which: Which,
+    /// The organization, by its name in the configuration.
+    pub organization: Option<String>,
+    /// These accounts.
+    pub accounts: Vec<AccountId>,
+    /// The accounts anywhere below these OUs or roots.
+    pub ous: Vec<String>,
+    /// These regions.
+    pub regions: Vec<String>,
+    /// These statuses.
+    pub statuses: Vec<Status>,
+}
+
+/// A text as SQL has it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn among<T: AsRef<str>>(column: &str, words: &[T]) -> String {
+    let words: Vec<String> = words.iter().map(|word| literal(word.as_ref())).collect();
+    format!("{column} IN ({})", words.join(", "))
+}
+
+fn stamp(at: DateTime<Utc>) -> String {
+    literal(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+impl Filter {
+    /// The conditions on the rows of a view that is named `h`.
+    fn conditions(&self) -> String {
+        let mut all = vec!["1 = 1".to_owned()];
+        all.extend(self.organization.as_ref().map(|name| format!("h.organization_name = {}", literal(name))));
+        if !self.accounts.is_empty() {
+            let ids: Vec<&str> = self.accounts.iter().map(AccountId::as_str).collect();
+            all.push(among("h.account_id", &ids));
+        }
+        if !self.ous.is_empty() {
+            let below = |ou: &String| format!("'/' || h.ou_path || '/' LIKE {}", literal(&format!("%/{ou}/%")));
+            all.push(format!("({})", self.ous.iter().map(below).collect::<Vec<_>>().join(" OR ")));
+        }
+        if !self.regions.is_empty() {
+            all.push(among("h.region", &self.regions));
+        }
+        if !self.statuses.is_empty() {
+            let words: Vec<&str> = self.statuses.iter().map(|status| status.as_str()).collect();
+            all.push(among("h.status", &words));
+        }
+        all.join(" AND ")
+    }
+
+    fn words(&self) -> String {
+        let mut text = match self.which {
+            Which::Newest => "the newest results".to_owned(),
+            Which::Scan(scan) => format!("the results when scan {scan} ended"),
+            Which::At(at) => format!("the results at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        };
+        let ids: Vec<&str> = self.accounts.iter().map(AccountId::as_str).collect();
+        let statuses: Vec<&str> = self.statuses.iter().map(|status| status.as_str()).collect();
+        for (what, words) in [
+            ("accounts", ids.join(", ")),
+            ("OUs", self.ous.join(", ")),
+            ("regions", self.regions.join(", ")),
+            ("statuses", statuses.join(", ")),
+        ] {
+            if !words.is_empty() {
+                let _ = write!(text, "; only {what} {words}");
+            }
+        }
+        text
+    }
+}
+
+/// The view that the rows come from, as `h`: what holds now, or what held at an instant.
+fn source(at: Option<DateTime<Utc>>) -> String {
+    let Some(at) = at.map(stamp) else { return "current_coverage AS h".into() };
+    let shown = |column: &&str| match *column {
+        "since" => "c.valid_from AS since".to_owned(),
+        "checked_at" => "NULL AS checked_at".to_owned(),
+        "exempt" => "CASE WHEN e.valid_from IS NULL THEN 0 ELSE 1 END AS exempt".to_owned(),
+        "exemption_reason" => "e.reason AS exemption_reason".to_owned(),
+        "exemption_expires_at" => "e.expires_at AS exemption_expires_at".to_owned(),
+        "scan_id" => "c.last_scan_id AS scan_id".to_owned(),
+        other => format!("c.{other}"),
+    };
+    let columns: Vec<String> = COLUMNS.iter().map(shown).collect();
+    format!(
+        "(SELECT {} FROM coverage_history AS c
+          LEFT JOIN exemption_history AS e ON e.organization_id = c.organization_id AND e.account_id = c.account_id
+               AND e.region = c.region AND e.valid_from <= {at} AND (e.valid_to IS NULL OR e.valid_to > {at})
+          WHERE c.valid_from <= {at} AND (c.valid_to IS NULL OR c.valid_to > {at})) AS h",
+        columns.join(", ")
+    )
+}
+
+/// The rows of a report, by account, and by region within.
+pub fn rows(filter: &Filter, at: Option<DateTime<Utc>>) -> String {
+    let columns: Vec<String> = COLUMNS.iter().map(|column| format!("h.{column}")).collect();
+    format!(
+        "SELECT {} FROM {} WHERE {} ORDER BY h.organization_id, h.account_id, h.region",
+        columns.join(", "),
+        source(at),
+        filter.conditions()
+    )
+}
+
+#[derive(Default)]
+struct Rows(Vec<Vec<Cell>>);
+
+impl RowSink for Rows {
+    fn columns(&mut self, _: Vec<String>) {}
+    fn row(&mut self, cells: Vec<Cell>) {
+        self.0.push(cells);
+    }
+}
+
+async fn fetch(store: &dyn Store, sql: String) -> Result<Vec<Vec<Cell>>, StoreError> {
+    let mut rows = Rows::default();
+    store.query(&sql, &mut rows).await?;
+    Ok(rows.0)
+}
+
+fn text(cell: &Cell) -> String {
+    match cell {
+        Cell::Null => String::new(),
+        Cell::Integer(number) => number.to_string(),
+        Cell::Real(number) => number.to_string(),
+        Cell::Text(text) => text.clone(),
+    }
+}
+
+const fn whole(cell: &Cell) -> i64 {
+    match cell {
+        Cell::Integer(number) => *number,
+        _ => 0,
+    }
+}
+
+const fn real(cell: &Cell) -> Option<f64> {
+    match cell {
+        Cell::Real(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// The instant that a report is of; `None` for now.
+///
+/// # Errors
+/// Where a scan is asked for that there is not.
+pub async fn instant(store: &dyn Store, filter: &Filter) -> Result<Option<DateTime<Utc>>, ExportError> {
+    let scan = match filter.which {
+        Which::Newest => return Ok(None),
+        Which::At(at) => return Ok(Some(at)),
+        Which::Scan(scan) => scan,
+    };
+    let ended = fetch(store, format!("SELECT finished_at FROM scan_summary WHERE scan_id = {scan}")).await?;
+    let at = ended.first().and_then(|row| DateTime::parse_from_rfc3339(&text(row.first()?)).ok());
+    at.map(|at| Some(at.with_timezone(&Utc))).ok_or(ExportError::NoScan(scan))
+}
+
+/// What stands before the rows.
+///
+/// # Errors
+/// Where nothing has been scanned, or the store cannot be read.
+pub async fn head(
+    store: &dyn Store,
+    filter: &Filter,
+    at: Option<DateTime<Utc>>,
+    severity: Severity,
+    made_at: DateTime<Utc>,
+) -> Result<Head, ExportError> {
+    const FACTS: &[&str] = &[
+        "scan_id",
+        "state",
+        "started_at",
+        "finished_at",
+        "accounts",
+        "accounts_audited",
+        "accounts_unreachable",
+        "requirement",
+        "configuration_hash",
+        "version",
+    ];
+    let by_then = at.map_or_else(|| "1 = 1".to_owned(), |at| format!("finished_at <= {}", stamp(at)));
+    let named = filter
+        .organization
+        .as_ref()
+        .map_or_else(|| "1 = 1".to_owned(), |name| format!("organization_name = {}", literal(name)));
+    let scans = fetch(
+        store,
+        format!(
+            "SELECT organization_name, organization_id, {} FROM scan_summary WHERE scan_id IN (
+                 SELECT max(scan_id) FROM scan_summary
+                 WHERE scope = 'all' AND state IN ('completed', 'incomplete') AND {by_then} AND {named} GROUP BY organization_id)
+             ORDER BY organization_name",
+            FACTS.join(", ")
+        ),
+    )
+    .await?;
+    let line = |cells: Vec<Cell>| {
+        let mut texts = cells.iter().map(text);
+        let (organization, organization_id) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+        ScanLine { organization, organization_id, facts: FACTS.iter().copied().zip(texts).collect() }
+    };
+    let scans: Vec<ScanLine> = scans.into_iter().map(line).collect();
+    if scans.is_empty() {
+        return Err(ExportError::Nothing);
+    }
+    let trend = if let [scan] = scans.as_slice() {
+        let of = literal(&scan.organization_id);
+        fetch(
+            store,
+            format!(
+                "SELECT coverage_ratio_last_known, measured_ratio FROM scan_summary
+                 WHERE organization_id = {of} AND scope = 'all' AND state = 'completed' AND {by_then}
+                 ORDER BY scan_id DESC LIMIT {TREND}"
+            ),
+        )
+        .await?
+    } else {
+        Vec::new()
+    };
+    let point =
+        |cells: &Vec<Cell>| Trend { coverage: cells.first().and_then(real), measured: cells.get(1).and_then(real) };
+    let (source, conditions) = (source(at), filter.conditions());
+    let regions = fetch(store, format!("SELECT DISTINCT h.region FROM {source} WHERE {conditions} ORDER BY h.region"));
+    let regions = regions.await?.iter().filter_map(|row| row.first().map(text)).collect();
+    let sums = fetch(
+        store,
+        format!(
+            "SELECT h.status, h.reason, count(*), sum(CASE WHEN {} THEN 1 ELSE 0 END) FROM {source} WHERE {conditions}
+             GROUP BY h.status, h.reason ORDER BY h.status, h.reason",
+            if at.is_some() { "h.exempt = 1" } else { "h.exempt" }
+        ),
+    );
+    let sum = |row: Vec<Cell>| match row.as_slice() {
+        [status, reason, rows, exempt] => Some((text(status), text(reason), whole(rows), whole(exempt))),
+        _ => None,
+    };
+    let sums = sums.await?.into_iter().filter_map(sum).collect();
+    let trend = trend.iter().rev().map(point).collect();
+    Ok(Head { made_at, severity, scans, trend, regions, sums, asked: filter.words() })
+}

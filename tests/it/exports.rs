@@ -1,0 +1,162 @@
+//! Reports, read back by parsers that nobody here wrote.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use trustwatch::config::{Exemption, Selector};
+
+use crate::awssim::Scenario;
+use crate::awssim::control::Change;
+use crate::binary::{run, run_against};
+use crate::support::{Kept, Story, on_each_engine};
+
+const FORMATS: &[&str] = &["csv", "json", "ndjson", "ocsf", "asff", "junit", "html", "prowler-csv"];
+
+on_each_engine!(every_format_has_every_row_and_is_read_by_others, a_report_of_then_says_what_held_then);
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a parser of the format reads: rows by status, and how many are exempt.
+fn read_back(format: &str, file: &Path) -> Value {
+    let output = Command::new(root().join("target/deploy-tools/bin/python"))
+        .arg(root().join("tests/export/validate.py"))
+        .args([format, file.to_str().unwrap()])
+        .output()
+        .expect("`make test` installs the parsers");
+    assert!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn export(story: &Story, format: &str, more: &[&str]) -> PathBuf {
+    let file = story.path(&format!("report.{format}"));
+    let out = file.to_str().unwrap().to_owned();
+    let arguments: Vec<&str> = ["--store", &story.settings.url, "export", "--format", format, "--out", &out]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
+    let ran = run(story.folder.path(), &arguments, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    file
+}
+
+/// A mixed organization, whose names try to get out of whatever they are written into.
+async fn story(kept: Kept) -> Story {
+    let mut story = Story::begin_in(kept, &Scenario { accounts: 12, seed: 4, ..Scenario::default() }).await;
+    let names = ["<script>alert(1)</script>", "=cmd|' /C calc'!A0", "a;b,\"c\"\n\u{7}&amp;", "Ünï · 日本"];
+    for (account, name) in story.sim.world().accounts.values_mut().zip(names) {
+        account.name = name.to_owned();
+    }
+    let first = story.sim.world().accounts.keys().next().unwrap().clone();
+    story.organization.exemptions = vec![Exemption {
+        owner: "payments".into(),
+        reason: "moves <soon>; \"really\"".into(),
+        ticket: None,
+        expires: "2999-12-31".parse().unwrap(),
+        accounts: Selector { accounts: vec![first.parse().unwrap()], ..Selector::default() },
+        regions: vec!["*".into()],
+    }];
+    story
+}
+
+async fn counted(story: &Story, query: &str) -> BTreeMap<String, u64> {
+    let rows = story.rows(query).await.into_iter();
+    rows.map(|row| (row[0].clone(), row[1].parse().unwrap())).collect()
+}
+
+async fn every_format_has_every_row_and_is_read_by_others(kept: Kept) {
+    let story = story(kept).await;
+    story.complete_scan().await;
+    let statuses = counted(&story, "SELECT status, count(*) FROM current_coverage GROUP BY status").await;
+    let exempt: u64 = story.rows("SELECT count(*) FROM current_coverage WHERE exempt").await[0][0].parse().unwrap();
+    assert!(exempt > 10 && statuses.len() == 4, "{statuses:?}");
+    for format in FORMATS {
+        let read = read_back(format, &export(&story, format, &[]));
+        let expected = match *format {
+            // Skipped: what is exempt, or not applicable.
+            "junit" => {
+                let query = "SELECT CASE WHEN exempt OR status = 'not_applicable' THEN 'skipped' ELSE status END AS word, count(*)
+                             FROM current_coverage GROUP BY word";
+                json!({"statuses": counted(&story, query).await, "exempt": 0})
+            }
+            "prowler-csv" => {
+                let query =
+                    "SELECT status, count(*) FROM current_coverage WHERE status <> 'not_applicable' GROUP BY status";
+                let exempt = "SELECT count(*) FROM current_coverage WHERE exempt AND status <> 'not_applicable'";
+                let exempt: u64 = story.rows(exempt).await[0][0].parse().unwrap();
+                json!({"statuses": counted(&story, query).await, "exempt": exempt})
+            }
+            _ => json!({"statuses": statuses, "exempt": exempt}),
+        };
+        assert_eq!(read, expected, "{format}");
+    }
+    // Filters, together.
+    let account =
+        story.rows("SELECT account_id FROM current_coverage WHERE status = 'not_covered' LIMIT 1").await[0][0].clone();
+    let file =
+        export(&story, "csv", &["--account", &account, "--status", "not_covered", "--region", "eu-west-1,us-east-1"]);
+    let query = format!(
+        "SELECT status, count(*) FROM current_coverage WHERE account_id = '{account}' AND region IN ('eu-west-1', 'us-east-1')
+         AND status = 'not_covered' GROUP BY status"
+    );
+    assert_eq!(read_back("csv", &file)["statuses"], json!(counted(&story, &query).await));
+}
+
+async fn a_report_of_then_says_what_held_then(kept: Kept) {
+    let story = story(kept).await;
+    let first = story.complete_scan().await.scan;
+    let before = read_back("csv", &export(&story, "csv", &[]));
+    let member = {
+        let world = story.sim.world();
+        let owners = world.analyzer_owners();
+        world.accounts.keys().find(|id| !owners.contains(*id)).cloned().unwrap()
+    };
+    story.sim.change(&Change::SuspendAccount { account: member });
+    story.complete_scan().await;
+    let after = read_back("csv", &export(&story, "csv", &[]));
+    assert_ne!(before, after);
+    let scan = first.scan_id.to_string();
+    assert_eq!(read_back("csv", &export(&story, "csv", &["--scan", &scan])), before);
+    let ended = first.finished_at.unwrap().to_string();
+    for format in ["csv", "html", "ocsf"] {
+        assert_eq!(read_back(format, &export(&story, format, &["--at", &ended])), before, "{format}");
+    }
+    let long_ago = export(&story, "json", &["--scan", &scan, "--region", "nowhere-1"]);
+    assert_eq!(std::fs::read_to_string(long_ago).unwrap().trim(), "[]");
+}
+
+#[tokio::test]
+async fn what_cannot_be_reported_is_said_and_nothing_is_left_half_written() {
+    let story = Story::begin(&Scenario::calm(1)).await;
+    let folder = story.folder.path();
+    let export = async |more: &[&str]| {
+        let arguments: Vec<&str> = ["export"].iter().chain(more).copied().collect();
+        let ran = run_against(&story.sim, folder, &arguments).await;
+        (ran.code, ran.stderr)
+    };
+    let (code, said) = export(&["--format", "csv"]).await;
+    assert!(code == 1 && said.contains("run `trustwatch scan`"), "{said}");
+    story.complete_scan().await;
+    for (arguments, expected, expected_code) in [
+        (&["--format", "xml"][..], "invalid value 'xml'", 2),
+        (
+            &["--format", "csv", "--out", "no/such/folder/x.csv"],
+            "--out no/such/folder/x.csv: the file cannot be written",
+            1,
+        ),
+        (&["--format", "csv", "--scan", "99"], "--scan 99: there is no finished scan of that number", 1),
+        (&["--format", "csv", "--at", "yesterday"], "--at yesterday: not an instant", 2),
+        (&["--format", "csv", "--status", "bad"], "--status: `bad` is not a status; valid: covered", 2),
+        (&["--format", "csv", "--ou", "sandbox' OR 1=1"], "expected the id of an OU", 2),
+        (&["--format", "csv", "--organization", "other"], "no such organization; configured: main", 2),
+    ] {
+        let (code, said) = export(arguments).await;
+        assert_eq!(code, expected_code, "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+    let left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains(".new")), "{left:?}");
+}
