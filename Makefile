@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas chaos soak
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas bench-export chaos soak
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -62,6 +62,9 @@ bench-scan: $(BOTO3) ## What a scan costs, beside bare HTTP, one SDK client and 
 
 bench-history: ## What a year of 1,000 accounts × 17 regions costs to keep and to ask, on SQLite and Postgres
 	cargo bench --locked --bench history
+
+bench-export: ## What reports of 340,000 rows cost, in every format
+	cargo bench --locked --bench export
 
 bench-replicas: ## What four processes on one Postgres bring against one
 	cargo bench --locked --bench replicas

@@ -70,6 +70,7 @@ impl Shared {
                 .filter(|name| *name != organization.name)
                 .collect(),
             limits: config.limits.clone(),
+            findings: config.findings,
             allowance: Arc::clone(&self.allowance),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),

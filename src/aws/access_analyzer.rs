@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_accessanalyzer::operation::RequestId;
-use aws_sdk_accessanalyzer::types::{AnalyzerSummary, Criterion, InlineArchiveRule, Type};
+use aws_sdk_accessanalyzer::types::{AnalyzerSummary, Criterion, FindingsStatistics, InlineArchiveRule, Type};
 use chrono::DateTime;
 
 use super::client::send;
 use super::{Aws, AwsError, Operation, Page, Session, token};
 use crate::config::ArchiveRule;
-use crate::model::{Analyzer, AnalyzerArn, Region, ZoneOfTrust};
+use crate::model::{Analyzer, AnalyzerArn, FindingsCount, Region, TypeCount, ZoneOfTrust};
 
 /// An analyzer that is to be. Of external access only: there is no other zone of trust.
 #[derive(Debug, Clone)]
@@ -56,6 +56,24 @@ impl Aws {
             .map(|summary| read(summary, region).map_err(|problem| AwsError::malformed(OPERATION, problem)))
             .collect::<Result<_, _>>()?;
         Ok(Page { items, next_token: token(output.next_token) })
+    }
+
+    /// `access-analyzer:GetFindingsStatistics`: how many findings an analyzer of the session's account has.
+    ///
+    /// # Errors
+    /// As every call: see [`AwsError`].
+    pub async fn count_findings(
+        &self,
+        session: &Session,
+        region: &Region,
+        analyzer_arn: &str,
+    ) -> Result<FindingsCount, AwsError> {
+        const OPERATION: Operation = Operation::GetFindingsStatistics;
+        let call = self.access_analyzer_in(region).get_findings_statistics().analyzer_arn(analyzer_arn);
+        let output =
+            send!(call, aws_sdk_accessanalyzer, session).map_err(|error| AwsError::classify(OPERATION, &error))?;
+        let statistics = output.findings_statistics.unwrap_or_default();
+        Ok(count(analyzer_arn, &statistics))
     }
 
     /// `access-analyzer:GetAnalyzer`: an analyzer of the session's account, by its name.
@@ -112,6 +130,55 @@ impl Aws {
         let output =
             send!(call, aws_sdk_accessanalyzer, session).map_err(|error| AwsError::classify(OPERATION, &error))?;
         Ok(Changed { arn: None, request_id: output.request_id().map(str::to_owned) })
+    }
+}
+
+/// Adds up what AWS counted; a number that is left out is none.
+fn count(analyzer_arn: &str, statistics: &[FindingsStatistics]) -> FindingsCount {
+    let mut by_type = BTreeMap::new();
+    let (mut all_active, mut all_archived, mut all_resolved) = (0, 0, 0);
+    let number = |number: Option<i32>| i64::from(number.unwrap_or(0));
+    let mut add = |active: Option<i32>, archived: Option<i32>, resolved: Option<i32>| {
+        all_active += number(active);
+        all_archived += number(archived);
+        all_resolved += number(resolved);
+    };
+    for part in statistics {
+        match part {
+            FindingsStatistics::ExternalAccessFindingsStatistics(one) => {
+                add(one.total_active_findings, one.total_archived_findings, one.total_resolved_findings);
+                for (kind, details) in one.resource_type_statistics.iter().flatten() {
+                    let public = Some(number(details.total_active_public));
+                    let cross_account = Some(number(details.total_active_cross_account));
+                    let count = TypeCount { public, cross_account, active: None };
+                    by_type.insert(kind.as_str().to_owned(), count);
+                }
+            }
+            FindingsStatistics::InternalAccessFindingsStatistics(one) => {
+                add(one.total_active_findings, one.total_archived_findings, one.total_resolved_findings);
+                for (kind, details) in one.resource_type_statistics.iter().flatten() {
+                    let active = Some(number(details.total_active_findings));
+                    by_type.insert(kind.as_str().to_owned(), TypeCount { active, ..TypeCount::default() });
+                }
+            }
+            FindingsStatistics::UnusedAccessFindingsStatistics(one) => {
+                add(one.total_active_findings, one.total_archived_findings, one.total_resolved_findings);
+                for details in one.unused_access_type_statistics.iter().flatten() {
+                    let active = Some(number(details.total));
+                    let kind = details.unused_access_type.clone().unwrap_or_default();
+                    by_type.insert(kind, TypeCount { active, ..TypeCount::default() });
+                }
+            }
+            // A kind that was invented after us is in no sum of ours.
+            _ => {}
+        }
+    }
+    FindingsCount {
+        analyzer_arn: analyzer_arn.to_owned(),
+        active: all_active,
+        archived: all_archived,
+        resolved: all_resolved,
+        by_type,
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Operation {
     CreateAnalyzer,
     /// `access-analyzer:DeleteAnalyzer`
     DeleteAnalyzer,
+    /// `access-analyzer:GetFindingsStatistics`
+    GetFindingsStatistics,
 }
 
 impl Operation {
@@ -67,6 +69,7 @@ impl Operation {
         Self::GetAnalyzer,
         Self::CreateAnalyzer,
         Self::DeleteAnalyzer,
+        Self::GetFindingsStatistics,
     ];
 
     /// The IAM action: `service:Operation`.
@@ -88,6 +91,7 @@ impl Operation {
             Self::GetAnalyzer => "access-analyzer:GetAnalyzer",
             Self::CreateAnalyzer => "access-analyzer:CreateAnalyzer",
             Self::DeleteAnalyzer => "access-analyzer:DeleteAnalyzer",
+            Self::GetFindingsStatistics => "access-analyzer:GetFindingsStatistics",
         }
     }
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{ACCESS_ANALYZER, Operation};
 
-/// What the audit calls in each account.
-const AUDIT: &[Operation] = &[Operation::ListAnalyzers, Operation::ListRegions];
+/// What the audit calls in each account; the last only where findings are counted.
+const AUDIT: &[Operation] = &[Operation::ListAnalyzers, Operation::ListRegions, Operation::GetFindingsStatistics];
 
 /// What reading the organization calls. Those before the last only where `Account.Paths` is absent, or tags are selected by; the last
 /// only for a remediation plan.

@@ -91,7 +91,7 @@ impl Export {
         }
         let filter = self.filter()?;
         let (format, severity) = (self.format.into(), loaded.config.export.severity);
-        let store = store::open(&loaded.config.store, Access::Read).await?;
+        let store = store::open(&loaded.config.store, Access::Stream).await?;
         let now = SystemClock.now();
         let written = match &self.out {
             None => {

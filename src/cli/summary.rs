@@ -21,6 +21,7 @@ pub fn render(report: &ScanReport, cost: &ScanCost, now: DateTime<Utc>, style: S
         worst_regions(&report.regions, style, &mut text);
         unreadable(&report.unreadable, style, &mut text);
         exemptions(&report.exemptions, now, style, &mut text);
+        redundant(report, style, &mut text);
     }
     let sum = |of: fn(&CallCount) -> u64| cost.calls.iter().map(of).sum::<u64>();
     let (made, retries, throttled) =
@@ -172,6 +173,29 @@ fn exemptions(exemptions: &[ExemptionUse], now: DateTime<Utc>, style: Style, tex
         let _ = writeln!(text, "  {}", style.unsure(&clean(warning)));
     }
     more(warnings.len(), "exemption", style, text);
+}
+
+fn redundant(report: &ScanReport, style: Style, text: &mut String) {
+    if report.redundant.is_empty() {
+        return;
+    }
+    let billed = counted(report.billed_analyzers, "billed analyzer");
+    let _ = writeln!(
+        text,
+        "\n  {}  {}",
+        style.bold("analyzers that could go"),
+        style.faint(&format!("of {billed} in all"))
+    );
+    for redundant in &report.redundant {
+        let _ = writeln!(
+            text,
+            "  {}  {}, {} of them billed; for example {}",
+            style.unsure(&redundant.why),
+            counted(redundant.analyzers, "analyzer"),
+            grouped(redundant.billed),
+            clean(&redundant.example)
+        );
+    }
 }
 
 fn more(number: usize, what: &str, style: Style, text: &mut String) {

@@ -65,6 +65,7 @@ const DEFAULT_RATES: &[(&str, f64, u32)] = &[
     ("access-analyzer:CreateAnalyzer", 5.0, 5),
     ("access-analyzer:DeleteAnalyzer", 5.0, 5),
     ("access-analyzer:GetAnalyzer", 10.0, 20),
+    ("access-analyzer:GetFindingsStatistics", 10.0, 20),
     ("access-analyzer:ListAnalyzers", 10.0, 20),
     ("account:ListRegions", 5.0, 5),
     ("organizations:DescribeAccount", 20.0, 30),

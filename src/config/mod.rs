@@ -5,6 +5,7 @@
 
 mod exemptions;
 mod export;
+mod findings;
 mod http;
 mod limits;
 mod load;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use exemptions::{Exemption, Expiry};
 pub use export::{Export, Severity};
+pub use findings::Findings;
 pub use http::Http;
 pub use limits::{Limits, Rate};
 pub use load::{Loaded, Sources, environment, load};
@@ -55,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// What may be proposed and, by a person's command, done about gaps.
     pub remediation: Remediation,
+    /// What is read of Access Analyzer's own findings.
+    pub findings: Findings,
     /// What reports say beside the results.
     pub export: Export,
     /// The port for health checks and metrics.
@@ -73,6 +77,7 @@ impl Default for Config {
             schedule: Schedule::default(),
             limits: Limits::default(),
             remediation: Remediation::default(),
+            findings: Findings::default(),
             export: Export::default(),
             http: Http::default(),
             log: Log::default(),
@@ -99,12 +104,13 @@ impl Config {
             schedule: &'a Schedule,
             limits: &'a Limits,
             remediation: &'a Remediation,
+            findings: &'a Findings,
             export: &'a Export,
             http: &'a Http,
             log: &'a Log,
             tracing: &'a Tracing,
         }
-        let Self { store, schedule, limits, remediation, export, http, log, tracing, .. } = self;
+        let Self { store, schedule, limits, remediation, findings, export, http, log, tracing, .. } = self;
         // A secret that came from a file is shown as the file: both keys together would be refused.
         let mut organizations = self.organizations.clone();
         for organization in organizations.iter_mut().filter(|organization| organization.external_id_file.is_some()) {
@@ -122,6 +128,7 @@ impl Config {
             schedule,
             limits,
             remediation,
+            findings,
             export,
             http,
             log,

@@ -1,5 +1,6 @@
 //! One account × region, as a report has it.
 
+use std::fmt::Write as _;
 use std::io;
 
 use chrono::{DateTime, Utc};
@@ -86,14 +87,15 @@ impl Row {
         let (status, reason) = (self.text("status"), self.text("reason"));
         let mut text = format!("account {} in {}: {status}, {reason}", self.text("account_id"), self.text("region"));
         if !self.text("analyzer_arn").is_empty() {
-            text += &format!(", {}", self.text("analyzer_arn"));
+            let _ = write!(text, ", {}", self.text("analyzer_arn"));
         }
         if status == "unknown" && !self.text("last_known_status").is_empty() {
-            text += &format!("; last known: {} at {}", self.text("last_known_status"), self.text("last_known_at"));
+            let (known, at) = (self.text("last_known_status"), self.text("last_known_at"));
+            let _ = write!(text, "; last known: {known} at {at}");
         }
         if self.is_exempt() {
             let (reason, until) = (self.text("exemption_reason"), self.text("exemption_expires_at"));
-            text += &format!("; exempt until {until}: {reason}");
+            let _ = write!(text, "; exempt until {until}: {reason}");
         }
         text
     }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::closed_set::closed_set;
-use super::{Account, AccountId, Analyzer, ByRequirement, Coverage, Failure, Region};
+use super::{Account, AccountId, Analyzer, ByRequirement, Coverage, Failure, FindingsCount, Region};
 
 /// The number of a scan in the store.
 pub type ScanId = i64;
@@ -104,6 +104,8 @@ pub struct Visit {
     pub blind: Vec<Region>,
     /// Every analyzer that this visit is the authority on.
     pub analyzers: Vec<Analyzer>,
+    /// How many findings each of its own analyzers has, where they were counted.
+    pub findings: Vec<FindingsCount>,
     /// Whether the account's role could be assumed; `None` where it needs none, or was not tried.
     pub entered: Option<bool>,
 }

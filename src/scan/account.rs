@@ -1,21 +1,24 @@
 //! *audit*: one account, all its regions.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::Patience;
 use super::costs::Costs;
 use super::sessions::{Entered, Sessions};
-use crate::aws::{Aws, AwsError, Operation, OptStatus};
+use crate::aws::{Aws, AwsError, Operation, OptStatus, Page};
 use crate::clock::Clock;
 use crate::config::{Organization, RegionSelection};
 use crate::metrics;
-use crate::model::{Account, AccountState, Failure, Partition, Region, RegionFact};
+use crate::model::{
+    Account, AccountId, AccountState, Analyzer, ErrorKind, Failure, FindingsCount, Partition, Region, RegionFact,
+};
 use crate::store::StoreError;
 
 /// What was seen of one account.
@@ -29,6 +32,8 @@ pub struct Audit {
     pub finished_at: DateTime<Utc>,
     /// What was seen.
     pub facts: Facts,
+    /// How many findings its own analyzers have, where they were counted.
+    pub findings: Vec<FindingsCount>,
 }
 
 /// What was seen of one account.
@@ -63,6 +68,10 @@ pub struct Auditor<'a> {
     pub clock: &'a dyn Clock,
     pub scan: crate::model::ScanId,
     pub visit_deadline: Duration,
+    /// Whether findings are counted (`findings.statistics`).
+    pub counts_findings: bool,
+    /// Whether it was said that they cannot be counted everywhere.
+    pub said_uncounted: AtomicBool,
 }
 
 impl Auditor<'_> {
@@ -79,18 +88,24 @@ impl Auditor<'_> {
             let _in_flight = metrics::visit_in_flight();
             let started_at = self.clock.now();
             let is_left_out = self.organization.excludes(&account) && !is_owner;
+            let mut findings = Vec::new();
             let facts = if account.state != AccountState::Active || is_left_out {
                 Facts::NotTried
             } else {
-                self.enter(&account, is_owner).await?
+                self.enter(&account, is_owner, &mut findings).await?
             };
-            Ok(Audit { account, started_at, finished_at: self.clock.now(), facts })
+            Ok(Audit { account, started_at, finished_at: self.clock.now(), facts, findings })
         }
         .instrument(span)
         .await
     }
 
-    async fn enter(&self, account: &Account, is_owner: bool) -> Result<Facts, StoreError> {
+    async fn enter(
+        &self,
+        account: &Account,
+        is_owner: bool,
+        findings: &mut Vec<FindingsCount>,
+    ) -> Result<Facts, StoreError> {
         let deadline = Instant::now() + self.visit_deadline;
         let entering = {
             let _assuming = self.costs.assumes.enter();
@@ -139,8 +154,9 @@ impl Auditor<'_> {
         if let Some(start) = account.id.as_str().bytes().map(usize::from).sum::<usize>().checked_rem(regions.len()) {
             regions.rotate_left(start);
         }
+        let denied = AtomicBool::new(!self.counts_findings);
         let audits = regions.into_iter().map(|(region, opt_status)| {
-            let entered = &entered;
+            let (entered, denied) = (&entered, &denied);
             async move {
                 let left_out = self.organization.excludes_region(account, &region) && !is_owner;
                 let seen = match opt_status {
@@ -149,11 +165,54 @@ impl Auditor<'_> {
                     _ if left_out => Seen::LeftOut,
                     opt_status => Seen::Fact(self.audit_region(entered, &region, opt_status).await),
                 };
-                (region, seen)
+                let counted = match &seen {
+                    Seen::Fact(RegionFact::Listed(analyzers)) => {
+                        self.count_findings(entered, &region, account.id, analyzers, denied).await
+                    }
+                    _ => Vec::new(),
+                };
+                ((region, seen), counted)
             }
         });
         // Each is polled only when it has something to do, and there are up to 34 of them.
-        Ok(Facts::Entered(audits.collect::<FuturesUnordered<_>>().collect().await))
+        let (seen, counted): (Vec<_>, Vec<_>) = audits.collect::<FuturesUnordered<_>>().unzip().await;
+        findings.extend(counted.into_iter().flatten());
+        Ok(Facts::Entered(seen))
+    }
+
+    /// Counts the findings of the account's own analyzers in a region. Once an account has denied it, it is not asked again in
+    /// this visit, and nothing of the verdict hangs on it.
+    async fn count_findings(
+        &self,
+        entered: &Entered<'_>,
+        region: &Region,
+        account: AccountId,
+        analyzers: &[Analyzer],
+        denied: &AtomicBool,
+    ) -> Vec<FindingsCount> {
+        let mut counted = Vec::new();
+        for analyzer in analyzers.iter().filter(|analyzer| analyzer.location.owner == account) {
+            if denied.load(Ordering::Relaxed) {
+                break;
+            }
+            let count = |session, _| async move {
+                let count = self.aws.count_findings(&session, region, &analyzer.arn).await?;
+                Ok(Page { items: vec![count], next_token: None })
+            };
+            match entered.all_pages_in(region, Operation::GetFindingsStatistics, count).await {
+                Ok(counts) => counted.extend(counts),
+                Err(error) => {
+                    denied
+                        .store(matches!(error.kind, ErrorKind::AccessDenied | ErrorKind::ScpDenied), Ordering::Relaxed);
+                    if !self.said_uncounted.swap(true, Ordering::Relaxed) {
+                        warn!(account.id = %account, region = %region, error.kind = %error.kind,
+                              "findings are not counted everywhere, which is said once: {error}; `trustwatch policy` prints what the \
+                               member role needs, `findings.statistics = false` does without");
+                    }
+                }
+            }
+        }
+        counted
     }
 
     async fn audit_region(&self, entered: &Entered<'_>, region: &Region, opt_status: OptStatus) -> RegionFact {

@@ -12,7 +12,7 @@ use crate::model::{
 
 /// Judges an account. `known` are the regions that it has rows for if it was not entered.
 pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView, known: &[Region]) -> Visit {
-    let Audit { account, started_at, finished_at, facts } = audit;
+    let Audit { account, started_at, finished_at, facts, findings } = audit;
     let everywhere = |reason: Reason| -> Vec<RegionCoverage> {
         known.iter().map(|region| RegionCoverage::bare(region.clone(), reason)).collect()
     };
@@ -25,6 +25,7 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
         regions_read: Vec::new(),
         blind: Vec::new(),
         analyzers: Vec::new(),
+        findings,
         entered: None,
         account,
     };

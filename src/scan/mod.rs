@@ -29,7 +29,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::aws::{Aws, Operation};
 use crate::clock::Clock;
-use crate::config::{Limits as Settings, Organization};
+use crate::config::{Findings, Limits as Settings, Organization};
 use crate::metrics;
 use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, Scope, StageSeconds, Trigger};
 use crate::store::{How, Joined, Known, NewScan, Store, StoreError};
@@ -55,6 +55,8 @@ pub struct Engine {
     pub others: Vec<String>,
     /// How much at once, and how long.
     pub limits: Settings,
+    /// What is read of Access Analyzer's own findings.
+    pub findings: Findings,
     /// What all scans of this process share.
     pub allowance: Arc<Allowance>,
     /// Where results go.

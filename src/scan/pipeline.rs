@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
@@ -172,6 +173,8 @@ impl<'a> Flow<'a> {
             clock: engine.clock.as_ref(),
             scan: scan_id,
             visit_deadline: engine.limits.visit_deadline.0,
+            counts_findings: engine.findings.statistics,
+            said_uncounted: AtomicBool::new(false),
         };
         let listed_more = Notify::new();
         let lister = Shelf { engine, begun: self.begun, deadline: self.deadline, progress: self.progress };
@@ -406,7 +409,13 @@ impl<'a> Flow<'a> {
 
     fn give_up_on(&mut self, accounts: impl Iterator<Item = Account>) {
         let now = self.engine.clock.now();
-        let facts = |account| Audit { account, started_at: now, finished_at: now, facts: Facts::NotReached };
+        let facts = |account| Audit {
+            account,
+            started_at: now,
+            finished_at: now,
+            facts: Facts::NotReached,
+            findings: Vec::new(),
+        };
         self.waiting.extend(accounts.map(facts));
     }
 

@@ -25,7 +25,7 @@ use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, Sca
 
 pub use error::StoreError;
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
-pub use rows::{Cell, ExemptionUse, RegionCounts, ScanReport, ScanTotals, Unreadable};
+pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};
@@ -239,6 +239,8 @@ pub trait Store: Send + Sync {
 pub enum Access {
     /// To read only; the file must exist.
     Read,
+    /// The same, from one end to the other, with little memory: for whoever reads everything.
+    Stream,
     /// To write. One process at a time.
     Write {
         /// Whether an outdated schema is brought up to date; else it is refused.

@@ -134,6 +134,23 @@ pub struct ScanReport {
     pub unreadable: Vec<Unreadable>,
     /// The exemptions that the configuration holds.
     pub exemptions: Vec<ExemptionUse>,
+    /// Analyzers that could go.
+    pub redundant: Vec<Redundant>,
+    /// Analyzers of unused access, which AWS bills.
+    pub billed_analyzers: i64,
+}
+
+/// Analyzers that could go for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+pub struct Redundant {
+    /// As in `redundant_analyzers`.
+    pub why: String,
+    /// How many.
+    pub analyzers: i64,
+    /// Of these, billed.
+    pub billed: i64,
+    /// One of them.
+    pub example: String,
 }
 
 /// An exemption, and what it is for.

@@ -38,6 +38,8 @@ const TABLES: &[&str] = &[
     "exempted",
     "scan_exempt",
     "remediation_action",
+    "findings_count",
+    "findings_scan_count",
 ];
 
 /// Rows that travel together.

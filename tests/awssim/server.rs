@@ -114,6 +114,12 @@ impl Sim {
         self.state.change(change).expect("a change that the world allows");
     }
 
+    /// Somebody archives an active finding of an analyzer.
+    pub fn archive_one(&self, analyzer: &str) {
+        let seed = self.world().seed;
+        lock(&self.state.findings).archive_one(seed, analyzer);
+    }
+
     pub fn weather(&self, rules: Vec<super::weather::Rule>) {
         lock(&self.state.weather).set_rules(rules);
     }

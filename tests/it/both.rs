@@ -31,6 +31,10 @@ pub const VIEWS: &[&str] = &[
     "current_exemptions",
     "exemption_history",
     "remediation_actions",
+    "current_findings_statistics",
+    "findings_statistics_history",
+    "findings_by_scan",
+    "redundant_analyzers",
 ];
 
 /// A SQLite file and a Postgres schema, side by side.

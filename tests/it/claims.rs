@@ -35,6 +35,7 @@ fn visit(listed: &Listed, reason: Reason) -> Visit {
         regions_read: Vec::new(),
         blind: Vec::new(),
         analyzers: Vec::new(),
+        findings: Vec::new(),
         entered: Some(true),
     }
 }

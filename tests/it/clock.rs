@@ -97,6 +97,7 @@ fn visit(account: &str, finished_at: DateTime<Utc>, status: &str) -> Visit {
         regions_read: vec![region],
         blind: Vec::new(),
         analyzers: vec![analyzer],
+        findings: Vec::new(),
         entered: Some(true),
     }
 }

@@ -132,6 +132,24 @@ const RULES: &[(&str, &str)] = &[
          WHERE not_covered_exempt > not_covered OR unknown_exempt > unknown OR not_covered_exempt + unknown_exempt > exempt",
     ),
     (
+        "counts of findings do not overlap, and last",
+        "SELECT h.analyzer_arn, h.valid_from FROM (
+             SELECT analyzer_arn, valid_from, valid_to, lead(valid_from) OVER
+                 (PARTITION BY organization_id, analyzer_arn ORDER BY valid_from) AS next
+             FROM findings_statistics_history) AS h
+         WHERE h.valid_to <= h.valid_from OR (h.next IS NOT NULL AND (h.valid_to IS NULL OR h.valid_to > h.next))",
+    ),
+    (
+        "what is counted by type is no more than what is active",
+        "SELECT analyzer_arn FROM findings_statistics_history WHERE public + cross_account > active
+         UNION ALL SELECT type FROM findings_by_scan WHERE public + cross_account > active",
+    ),
+    (
+        "what is counted now is of an analyzer that there is",
+        "SELECT analyzer_arn FROM findings_statistics_history WHERE valid_to IS NULL
+         EXCEPT SELECT analyzer_arn FROM current_analyzers",
+    ),
+    (
         "what is known is known by its own answer",
         "SELECT region FROM current_coverage
          WHERE status <> 'unknown' AND (last_known_status <> status OR last_known_at <> checked_at)",

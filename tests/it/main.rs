@@ -25,6 +25,7 @@ mod deploy;
 mod documents;
 mod exemptions;
 mod exports;
+mod findings;
 mod history;
 mod invariants;
 mod keeping;

@@ -117,6 +117,7 @@ fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>,
         regions_read: if locked { Vec::new() } else { REGIONS.iter().map(|region| Region::new(region)).collect() },
         blind: Vec::new(),
         analyzers: if locked { Vec::new() } else { analyzers(id, date) },
+        findings: Vec::new(),
         entered: Some(!locked),
         account,
     }

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 use trustwatch::aws::Aws;
 use trustwatch::clock::SystemClock;
-use trustwatch::config::{self, Limits, Organization, TimeSpan};
+use trustwatch::config::{self, Findings, Limits, Organization, TimeSpan};
 use trustwatch::model::{Discovered, Listed, ScanId, Visit};
 use trustwatch::scan::{Allowance, Engine, Outcome, Progress, Request};
 use trustwatch::store::{self, Access, Cell, RowSink, ScanReport, Store};
@@ -28,6 +28,7 @@ pub struct Story {
     pub sim: Sim,
     pub organization: Organization,
     pub limits: Limits,
+    pub findings: Findings,
     pub store: Arc<dyn Store>,
     pub settings: config::Store,
     pub folder: tempfile::TempDir,
@@ -67,7 +68,15 @@ impl Story {
         });
         let store = store::open(&settings, Access::Write { migrate: true }).await.expect("the store opens");
         let limits = Limits { attempt_timeout: TimeSpan(Duration::from_secs(2)), ..Limits::default() };
-        Self { sim, organization: Organization::named("main"), limits, store, settings, folder }
+        Self {
+            sim,
+            organization: Organization::named("main"),
+            limits,
+            findings: Findings::default(),
+            store,
+            settings,
+            folder,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -85,6 +94,7 @@ impl Story {
             organization: self.organization.clone(),
             others: Vec::new(),
             limits: self.limits.clone(),
+            findings: self.findings,
             allowance: Arc::new(Allowance::new(&self.limits)),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),

@@ -34,12 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// As [`super::open`].
 pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, StoreError> {
     let mut options = options(settings)?;
-    if access == Access::Read {
+    if !matches!(access, Access::Write { .. }) {
         options = options.options([("default_transaction_read_only", "on")]);
     }
     let pool = connect(settings, &options).await?;
     let checked = match access {
-        Access::Read | Access::Write { migrate: false } => version(&pool).await.and_then(SchemaVersion::check),
+        Access::Read | Access::Stream | Access::Write { migrate: false } => {
+            version(&pool).await.and_then(SchemaVersion::check)
+        }
         Access::Write { migrate: true } => bring_up_to_date(&pool, &settings.schema).await,
     };
     if let Err(error) = checked {

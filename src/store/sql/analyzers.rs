@@ -6,6 +6,7 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 
 use super::super::engine::{Connection, execute, fetch};
+use super::findings;
 use super::visits::DOING;
 use crate::model::{AccountId, Analyzer, Visit};
 use crate::store::StoreError;
@@ -88,6 +89,8 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
         closings.extend(ended.map(|at| (row.analyzer_arn.clone(), at)));
     }
     close(connection, organization_key, &closings).await?;
+    let gone: Vec<(String, Stamp)> = closings.iter().filter(|(arn, _)| !seen.contains_key(arn)).cloned().collect();
+    findings::close(connection, organization_key, &gone).await?;
     let unchanged: BTreeSet<&str> = open
         .iter()
         .map(|interval| interval.row.analyzer_arn.as_str())
@@ -108,6 +111,7 @@ pub async fn close_all_of(
     let open = open(connection, organization_key, owners).await?;
     let end = |open: Open| (open.row.analyzer_arn, at.no_earlier_than(Some(open.valid_from)));
     let closings: Vec<(String, Stamp)> = open.into_iter().map(end).collect();
+    findings::close(connection, organization_key, &closings).await?;
     close(connection, organization_key, &closings).await
 }
 

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute, now};
 use super::visits::close_coverage;
-use super::{analyzers, exemptions, stale, work};
+use super::{analyzers, exemptions, findings, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -111,7 +111,7 @@ pub async fn end_scan(
     ] {
         sqlx::query(statement).bind(scan).execute(&mut *connection).await.doing(DOING)?;
     }
-    Ok(())
+    findings::roll_up(connection, scan).await
 }
 
 async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Stamp) -> Result<(), StoreError> {

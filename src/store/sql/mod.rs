@@ -3,6 +3,7 @@
 
 mod analyzers;
 mod exemptions;
+mod findings;
 mod finish;
 mod prune;
 mod remediation;

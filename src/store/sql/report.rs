@@ -58,7 +58,26 @@ pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError>
     .await
     .doing(DOING)?;
     let exemptions = exemptions::uses(pool, scan).await?;
-    Ok(ScanReport { scan: totals, regions, unreadable, exemptions })
+    let redundant = sqlx::query_as(
+        "SELECT why, count(*) AS analyzers, count(*) FILTER (WHERE billed) AS billed, min(analyzer_arn) AS example
+         FROM redundant_analyzers
+         WHERE organization_id = (SELECT organization_id FROM scan_summary WHERE scan_id = $1)
+         GROUP BY why ORDER BY why",
+    )
+    .bind(scan)
+    .fetch_all(pool)
+    .await
+    .doing(DOING)?;
+    let billed_analyzers = sqlx::query_scalar(
+        "SELECT count(*) FROM current_analyzers
+         WHERE organization_id = (SELECT organization_id FROM scan_summary WHERE scan_id = $1)
+           AND type IN ('ACCOUNT_UNUSED_ACCESS', 'ORGANIZATION_UNUSED_ACCESS') AND managed_by IS NULL",
+    )
+    .bind(scan)
+    .fetch_one(pool)
+    .await
+    .doing(DOING)?;
+    Ok(ScanReport { scan: totals, regions, unreadable, exemptions, redundant, billed_analyzers })
 }
 
 pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, StoreError> {

@@ -6,7 +6,7 @@ use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute, fetch};
 use super::work::worker_key;
-use super::{analyzers, exemptions};
+use super::{analyzers, exemptions, findings};
 use crate::model::{AccountId, Cause, Reason, Region, ScanId, Status, Visit, VisitOutcome};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
@@ -101,6 +101,7 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
     }
     write_coverage(connection, scan, &batch).await?;
     analyzers::write(connection, this.organization_key, visits).await?;
+    findings::write(connection, this.organization_key, visits).await?;
     let keyed: Vec<(i32, &Visit)> =
         before.iter().map(|before| before.account_key).zip(visits.iter().copied()).collect();
     exemptions::write(connection, this.organization_key, &keyed).await?;

@@ -57,11 +57,12 @@ pub fn file_of(url: &str) -> PathBuf {
 /// As [`super::open`].
 pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, StoreError> {
     let path = file_of(&settings.url);
-    if access == Access::Read && !path.exists() {
+    let writes = matches!(access, Access::Write { .. });
+    if !writes && !path.exists() {
         return Err(StoreError::Missing(path));
     }
     let lock = match access {
-        Access::Read => None,
+        Access::Read | Access::Stream => None,
         Access::Write { .. } => Some(lock(&path)?),
     };
     let mut writer = None;
@@ -76,7 +77,7 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
         sqlx::query("DELETE FROM participant").execute(&pool).await.doing("opening the database")?;
         writer = Some(pool);
     }
-    let memory = if writer.is_none() { FAST } else { FRUGAL };
+    let memory = if access == Access::Read { FAST } else { FRUGAL };
     let reader = SqlitePoolOptions::new()
         .max_connections(READERS)
         .connect_with(options(&path, memory).read_only(true).pragma("query_only", "on"))

@@ -43,7 +43,7 @@ resource "aws_iam_role_policy" "central" {
       {
         Sid      = "AuditOwnAccount"
         Effect   = "Allow"
-        Action   = ["access-analyzer:ListAnalyzers", "account:ListRegions"]
+        Action   = ["access-analyzer:GetFindingsStatistics", "access-analyzer:ListAnalyzers", "account:ListRegions"]
         Resource = "*"
       },
       {

@@ -36,7 +36,7 @@ resource "aws_iam_role_policy" "member" {
     Statement = [{
       Sid      = "AuditAccessAnalyzer"
       Effect   = "Allow"
-      Action   = ["access-analyzer:ListAnalyzers", "account:ListRegions"]
+      Action   = ["access-analyzer:GetFindingsStatistics", "access-analyzer:ListAnalyzers", "account:ListRegions"]
       Resource = "*"
     }]
   })
