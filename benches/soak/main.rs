@@ -32,8 +32,9 @@ use tokio::runtime::Runtime;
 /// Accounts of the organization.
 const ACCOUNTS: usize = 120;
 
-/// Scans in which caches, pools and buckets find their size.
-const WARM_UP: usize = 10;
+/// Scans in which caches, pools and buckets find their size. SQLite's caches, 16 MB together, fill as the file grows beyond them: by about
+/// 10 kB a scan of what is touched.
+const WARM_UP: usize = 400;
 
 /// For how long an idle process is watched.
 const IDLE: Duration = Duration::from_secs(60);
@@ -66,6 +67,8 @@ fn start(sim: &Sim, folder: &std::path::Path, cron: &str) -> (Child, impl Iterat
         .arg("run")
         .current_dir(folder)
         .envs(environment(&sim.url(), &sim.world_caller()))
+        // As everything under deploy/ has it.
+        .env("MALLOC_ARENA_MAX", "2")
         .env("TRUSTWATCH_SCHEDULE__CRON", cron)
         .env("TRUSTWATCH_HTTP__LISTEN", "127.0.0.1:0")
         .stderr(Stdio::piped())

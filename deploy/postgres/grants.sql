@@ -8,7 +8,9 @@ GRANT SELECT ON
     trustwatch.current_coverage, trustwatch.coverage_history, trustwatch.coverage_transitions, trustwatch.coverage_changes,
     trustwatch.coverage_by_region, trustwatch.coverage_by_ou, trustwatch.coverage_by_account, trustwatch.scan_summary,
     trustwatch.scan_calls, trustwatch.account_visits, trustwatch.current_analyzers, trustwatch.analyzer_history,
-    trustwatch._sqlx_migrations
+    trustwatch.current_exemptions, trustwatch.exemption_history, trustwatch.remediation_actions,
+    trustwatch.current_findings_statistics, trustwatch.findings_statistics_history, trustwatch.findings_by_scan,
+    trustwatch.redundant_analyzers, trustwatch._sqlx_migrations
 TO trustwatch_analyst;
 ALTER ROLE trustwatch_analyst SET search_path = trustwatch;
 ALTER ROLE trustwatch_analyst SET timezone = 'UTC';

@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("aws", &["model", "config"]),
     ("store", &["model", "evaluate", "config"]),
     ("scan", &["model", "clock", "evaluate", "config", "metrics", "aws", "store"]),
+    ("export", &["model", "config", "store"]),
     ("remediate", &["model", "config", "aws", "store", "scan"]),
     ("schedule", &["model", "config", "scan", "remediate", "store"]),
     ("health", &["clock", "metrics", "aws", "store", "scan", "schedule"]),

@@ -155,7 +155,11 @@ fn the_policies_are_the_least_that_is_needed() {
     assert!(member["trust_policy"]["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"].is_string());
     assert_eq!(
         member["permissions_policy"]["Statement"][0]["Action"],
-        serde_json::json!(["access-analyzer:ListAnalyzers", "account:ListRegions"])
+        serde_json::json!([
+            "access-analyzer:GetFindingsStatistics",
+            "access-analyzer:ListAnalyzers",
+            "account:ListRegions"
+        ])
     );
     let central = json["central_role"]["permissions_policy"].to_string();
     assert!(central.contains("\"arn:aws-cn:iam::*:role/Watcher\""), "{central}");

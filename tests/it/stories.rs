@@ -189,7 +189,11 @@ async fn a_session_is_narrowed_named_and_recorded() {
         let policy: serde_json::Value = serde_json::from_str(session["policy"].as_str().unwrap()).unwrap();
         assert_eq!(
             policy["Statement"][0]["Action"],
-            serde_json::json!(["access-analyzer:ListAnalyzers", "account:ListRegions"])
+            serde_json::json!([
+                "access-analyzer:GetFindingsStatistics",
+                "access-analyzer:ListAnalyzers",
+                "account:ListRegions"
+            ])
         );
     }
 }
