@@ -32,8 +32,9 @@ fn share(part: i64, whole: i64) -> String {
     if whole == 0 {
         return "–".into();
     }
-    // A share in tenths of a per cent, cut off: only all is 100 %.
-    let tenths = part.saturating_mul(1000) / whole;
+    // In tenths of a per cent: only all is 100 %, and only nothing is 0 %.
+    let tenths = (part.saturating_mul(2000) + whole) / (2 * whole);
+    let tenths = if part == whole || part == 0 { tenths } else { tenths.clamp(1, 999) };
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 

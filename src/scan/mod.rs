@@ -25,13 +25,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span};
 
 use crate::aws::{Aws, Operation};
 use crate::clock::Clock;
 use crate::config::{Findings, Limits as Settings, Organization};
 use crate::metrics;
-use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, Scope, StageSeconds, Trigger};
+use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger};
 use crate::store::{How, Joined, Known, NewScan, Store, StoreError};
 
 use patience::Patience;
@@ -184,12 +184,6 @@ impl Engine {
             }
             other => other?,
         };
-        if state == ScanState::Completed && new.scope == Scope::All && !self.organization.exemptions.is_empty() {
-            let exemptions = patience.with("exemptions", |store| store.exemptions(scan_id)).await?;
-            for warning in exemptions.iter().filter_map(|exemption| exemption.warning(self.clock.now())) {
-                warn!(scan.id = scan_id, organization = %self.organization.name, "{warning}");
-            }
-        }
         Ok(Outcome { scan_id, state, error, cost })
     }
 

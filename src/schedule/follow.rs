@@ -125,7 +125,8 @@ impl Follower {
 
     async fn scan(&self, request: Request, stop: &CancellationToken) -> Result<Outcome, StoreError> {
         let outcome = self.engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
-        let totals = self.engine.store.report(outcome.scan_id).await?.scan;
+        let report = self.engine.store.report(outcome.scan_id).await?;
+        let totals = &report.scan;
         let next = self.timetable.next_after(self.engine.clock.now()).map(|next| next.to_rfc3339());
         match (outcome.state, &outcome.error) {
             (ScanState::Failed, Some(problem)) => {
@@ -148,6 +149,12 @@ impl Follower {
                 next,
                 "scan ended"
             ),
+        }
+        if outcome.state == ScanState::Completed {
+            let now = self.engine.clock.now();
+            for warning in report.exemptions.iter().filter_map(|exemption| exemption.warning(now)) {
+                warn!(scan.id = outcome.scan_id, organization = %self.engine.organization.name, "{warning}");
+            }
         }
         if outcome.state == ScanState::Completed && self.remediation.mode == Mode::Plan {
             self.plan().await;

@@ -125,9 +125,6 @@ pub trait Store: Send + Sync {
     /// Says which exemptions a scan is made with; asked of every process that takes part, before it records any visit.
     async fn keep_exemptions(&self, scan: ScanId, exemptions: &[config::Exemption]) -> Result<(), StoreError>;
 
-    /// The exemptions of a scan's organization and what they are for, the first to end first.
-    async fn exemptions(&self, scan: ScanId) -> Result<Vec<ExemptionUse>, StoreError>;
-
     /// What is known to all who take part; `None` while nothing was discovered.
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError>;
 

@@ -8,8 +8,8 @@ use trustwatch::config::Exemption;
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ActionEnd, ExemptionUse, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink,
-    ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport,
+    SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -108,10 +108,6 @@ impl Store for Both {
     async fn keep_exemptions(&self, scan: ScanId, exemptions: &[Exemption]) -> Result<(), StoreError> {
         let here = self.sqlite.keep_exemptions(scan, exemptions).await;
         same(here, self.postgres.keep_exemptions(scan, exemptions).await)
-    }
-
-    async fn exemptions(&self, scan: ScanId) -> Result<Vec<ExemptionUse>, StoreError> {
-        same(self.sqlite.exemptions(scan).await, self.postgres.exemptions(scan).await)
     }
 
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {

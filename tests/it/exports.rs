@@ -128,6 +128,49 @@ async fn a_report_of_then_says_what_held_then(kept: Kept) {
     assert_eq!(std::fs::read_to_string(long_ago).unwrap().trim(), "[]");
 }
 
+/// What the browser says on standard output of a page, or nothing where it makes a picture of it.
+fn browse(page: &Path, arguments: &[&str]) -> String {
+    let browser =
+        ["chromium", "google-chrome"].into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
+    let output = Command::new(browser.expect("there is no chromium: install it"))
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"])
+        .arg(format!("--user-data-dir={}", page.with_extension("profile").display()))
+        .args(arguments)
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("CONSOLE"), "{said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn the_page_is_good_in_a_real_browser() {
+    let story = story(Kept::Sqlite).await;
+    for _ in 0..3 {
+        story.complete_scan().await;
+    }
+    let page = export(&story, "html", &[]);
+    let seen = browse(&page, &["--dump-dom"]);
+    assert!(seen.contains("<title>IAM-065 · main</title>"), "{seen}");
+    // A name is a text, whatever it says.
+    assert!(seen.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !seen.contains("<script"), "{seen}");
+    assert!(seen.contains("<polyline") && seen.contains("class=\"n\"") && seen.contains("class=\"c e\""), "{seen}");
+    let rows = seen.matches("<th scope=\"row\">").count();
+    assert_eq!(rows, story.sim.world().accounts.len());
+    let folder = root().join("target/screenshots");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, size) in [("report", "1400,1800"), ("report-phone", "390,1200")] {
+        let picture = folder.join(format!("{name}.png"));
+        browse(&page, &[&format!("--window-size={size}"), &format!("--screenshot={}", picture.display())]);
+        let bytes = std::fs::read(&picture).unwrap();
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!(format!("{},{}", number(16), number(20)), size, "{name}");
+        assert!(bytes.len() > 20_000, "{name} is not empty: {} bytes", bytes.len());
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_reported_is_said_and_nothing_is_left_half_written() {
     let story = Story::begin(&Scenario::calm(1)).await;

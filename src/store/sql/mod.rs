@@ -21,8 +21,8 @@ use crate::config::Exemption;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, ExemptionUse, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink,
-    ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport,
+    SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -46,10 +46,6 @@ impl Store for Engine {
 
     async fn keep_exemptions(&self, scan: ScanId, exemptions: &[Exemption]) -> Result<(), StoreError> {
         exemptions::keep(self.writer()?, scan, exemptions).await
-    }
-
-    async fn exemptions(&self, scan: ScanId) -> Result<Vec<ExemptionUse>, StoreError> {
-        exemptions::uses(self.reader(), scan).await
     }
 
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {
