@@ -96,39 +96,49 @@ WITH own AS (
     FROM analyzer
     WHERE analyzer.valid_to IS NULL AND analyzer.managed_by IS NULL AND analyzer.status = 'ACTIVE'
 ),
+wide AS (
+    SELECT DISTINCT own.organization_key, own.type, CASE own.type WHEN 'ORGANIZATION' THEN own.region ELSE '' END AS region
+    FROM own
+    WHERE own.type IN ('ORGANIZATION', 'ORGANIZATION_UNUSED_ACCESS')
+),
 newest AS (
     SELECT scan.organization_key, scan.requirement
     FROM scan
     WHERE scan.scan_id = (SELECT max(later.scan_id) FROM scan AS later WHERE later.organization_key = scan.organization_key)
 ),
+ranked AS (
+    SELECT
+        own.*,
+        row_number() OVER (
+            PARTITION BY own.organization_key, own.region, own.type,
+                CASE WHEN own.type LIKE 'ORGANIZATION%' THEN '' ELSE own.owner_account_id END
+            ORDER BY own.analyzer_arn
+        ) AS in_region,
+        row_number() OVER (
+            PARTITION BY own.organization_key, own.type, CASE WHEN own.type LIKE 'ORGANIZATION%' THEN '' ELSE own.owner_account_id END
+            ORDER BY own.analyzer_arn
+        ) AS in_all
+    FROM own
+),
 found AS (
-    SELECT own.*, 'organization_covers' AS why
-    FROM own
-    JOIN newest ON newest.organization_key = own.organization_key AND newest.requirement IN ('organization', 'either')
-    WHERE own.type = 'ACCOUNT' AND EXISTS (
-        SELECT 1 FROM own AS other
-        WHERE other.organization_key = own.organization_key AND other.region = own.region AND other.type = 'ORGANIZATION')
+    SELECT ranked.*, 'organization_covers' AS why
+    FROM ranked
+    JOIN newest ON newest.organization_key = ranked.organization_key AND newest.requirement IN ('organization', 'either')
+    JOIN wide ON wide.organization_key = ranked.organization_key AND wide.type = 'ORGANIZATION' AND wide.region = ranked.region
+    WHERE ranked.type = 'ACCOUNT'
     UNION ALL
-    SELECT own.*, 'several_of_one_zone'
-    FROM own
-    WHERE own.type IN ('ACCOUNT', 'ORGANIZATION') AND EXISTS (
-        SELECT 1 FROM own AS other
-        WHERE other.organization_key = own.organization_key AND other.region = own.region AND other.type = own.type
-            AND (other.type = 'ORGANIZATION' OR other.owner_account_id = own.owner_account_id) AND other.analyzer_arn < own.analyzer_arn)
+    SELECT ranked.*, 'several_of_one_zone'
+    FROM ranked
+    WHERE ranked.type IN ('ACCOUNT', 'ORGANIZATION') AND ranked.in_region > 1
     UNION ALL
-    SELECT own.*, 'paid_beside_organization'
-    FROM own
-    WHERE own.type = 'ACCOUNT_UNUSED_ACCESS' AND EXISTS (
-        SELECT 1 FROM own AS other
-        WHERE other.organization_key = own.organization_key AND other.type = 'ORGANIZATION_UNUSED_ACCESS')
+    SELECT ranked.*, 'paid_beside_organization'
+    FROM ranked
+    JOIN wide ON wide.organization_key = ranked.organization_key AND wide.type = 'ORGANIZATION_UNUSED_ACCESS'
+    WHERE ranked.type = 'ACCOUNT_UNUSED_ACCESS'
     UNION ALL
-    SELECT own.*, 'paid_in_several_regions'
-    FROM own
-    WHERE own.type IN ('ACCOUNT_UNUSED_ACCESS', 'ORGANIZATION_UNUSED_ACCESS') AND EXISTS (
-        SELECT 1 FROM own AS other
-        WHERE other.organization_key = own.organization_key AND other.type = own.type
-            AND (other.type = 'ORGANIZATION_UNUSED_ACCESS' OR other.owner_account_id = own.owner_account_id)
-            AND other.analyzer_arn < own.analyzer_arn)
+    SELECT ranked.*, 'paid_in_several_regions'
+    FROM ranked
+    WHERE ranked.type IN ('ACCOUNT_UNUSED_ACCESS', 'ORGANIZATION_UNUSED_ACCESS') AND ranked.in_all > 1
 )
 SELECT
     organization.organization_id,
@@ -142,7 +152,7 @@ SELECT
 FROM found
 JOIN organization ON organization.organization_key = found.organization_key;
 
-COMMENT ON TABLE findings_count IS 'How many findings an analyzer has, as intervals.';
+COMMENT ON TABLE findings_count IS 'How many findings an analyzer has, as intervals: for as long as it is counted.';
 COMMENT ON COLUMN findings_count.organization_key IS 'the organization';
 COMMENT ON COLUMN findings_count.analyzer_arn IS 'the analyzer';
 COMMENT ON COLUMN findings_count.valid_from IS 'when it began to be so';
@@ -163,7 +173,7 @@ COMMENT ON COLUMN findings_scan_count.archived IS 'their findings that were arch
 COMMENT ON COLUMN findings_scan_count.resolved IS 'their findings that were resolved';
 COMMENT ON COLUMN findings_scan_count.public IS 'of the active ones, of public access';
 COMMENT ON COLUMN findings_scan_count.cross_account IS 'of the active ones, of access from other accounts';
-COMMENT ON VIEW current_findings_statistics IS 'How many findings each analyzer has, as AWS last counted them for us (GetFindingsStatistics). Archived is not active.';
+COMMENT ON VIEW current_findings_statistics IS 'How many findings each analyzer has, as AWS counted them in its owner''s newest visit (GetFindingsStatistics); no row where they could not be counted. Archived is not active.';
 COMMENT ON COLUMN current_findings_statistics.organization_id IS 'AWS''s id of the organization, or account:<id> for a standalone account';
 COMMENT ON COLUMN current_findings_statistics.organization_name IS 'the configuration''s name of the organization';
 COMMENT ON COLUMN current_findings_statistics.owner_account_id IS 'the account that owns the analyzer';

@@ -84,8 +84,7 @@ impl Remediate {
             Command::Plan(propose) => propose.run(&loaded).await,
             Command::Show { plan, format } => {
                 let plan = Plan::read(&plan)?;
-                let organization = one(&loaded, Some(&plan.organization))?;
-                say(show(&plan, format, &role(&loaded, organization))?.trim_end())
+                say(show(&plan, format, &loaded.config.remediation.role)?.trim_end())
             }
             Command::Apply { plan } => apply(&loaded, &plan).await,
         }
@@ -98,13 +97,6 @@ fn one<'a>(loaded: &'a Loaded, name: Option<&str>) -> Result<&'a Organization, F
         [organization] => Ok(organization),
         _ => Err(Failure::Usage("several organizations are configured; name one with --organization".into())),
     }
-}
-
-/// The ARN of the role that changes things, in each account.
-fn role(loaded: &Loaded, organization: &Organization) -> String {
-    let reader = organization.reader_role_arn.as_deref().unwrap_or_default();
-    let partition = reader.split(':').nth(1).unwrap_or("aws");
-    crate::config::role_arn(&loaded.config.remediation.role, partition, "{account_id}")
 }
 
 impl Propose {
@@ -122,7 +114,7 @@ impl Propose {
             };
             remediate::write(&plan, file).map_err(cannot)?;
         }
-        say(show(&plan, self.format, &role(loaded, organization))?.trim_end())?;
+        say(show(&plan, self.format, &loaded.config.remediation.role)?.trim_end())?;
         if let (Some(file), Format::Table) = (&self.out, self.format) {
             say(&format!("\nwritten to {}; `trustwatch remediate apply {0}` applies it", file.display()))?;
         }
@@ -131,6 +123,14 @@ impl Propose {
 }
 
 fn show(plan: &Plan, format: Format, role: &str) -> Result<String, Failure> {
+    let declares = matches!(format, Format::Cloudformation | Format::Terraform);
+    if declares && plan.steps.iter().any(|step| step.verb == remediate::Verb::Replace) {
+        return Err(Failure::Usage(
+            "--format: the plan deletes analyzers that failed, which CloudFormation and Terraform do not do of what is not theirs; use \
+             `cli`, or make a plan without --replace-failed"
+                .into(),
+        ));
+    }
     Ok(match format {
         Format::Table => table(plan, Style::of_stdout()),
         Format::Json => plan.to_json()?,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -92,11 +92,12 @@ impl FromStr for Expiry {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
-            return Ok(Self(instant.with_timezone(&Utc)));
-        }
-        let next = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.succ_opt());
-        next.map(|next| Self(next.and_time(NaiveTime::MIN).and_utc()))
+        let instant = DateTime::parse_from_rfc3339(text).map(|instant| instant.with_timezone(&Utc)).ok();
+        let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.succ_opt();
+        let end = instant.or_else(|| day().map(|next| next.and_time(NaiveTime::MIN).and_utc()));
+        // For ever is no day: and of the years beyond, text order is not time order.
+        end.filter(|end| (2000..=9000).contains(&end.year()))
+            .map(Self)
             .ok_or("expected a day such as \"2027-03-31\", or an instant such as \"2027-03-31T18:00:00Z\"")
     }
 }
@@ -154,7 +155,9 @@ mod tests {
         for text in ["2027-03-31", "2027-03-31T18:00:00Z"] {
             assert_eq!(expiry(text).to_string(), text);
         }
-        assert!("31.3.2027".parse::<Expiry>().is_err() && "2027-02-30".parse::<Expiry>().is_err());
+        for text in ["31.3.2027", "2027-02-30", "9999-12-31", "+12345-01-01", "1000-01-01T00:00:00Z"] {
+            assert!(text.parse::<Expiry>().is_err(), "{text}");
+        }
     }
 
     #[test]

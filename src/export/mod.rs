@@ -1,6 +1,6 @@
 //! Reports for auditors and other tools: the results of the newest scan, of an earlier one, or of an instant.
 //!
-//! Rows stream from the store through one [`Form`] into the output: memory does not grow with them.
+//! Rows stream from the store through one `Form` into the output: memory does not grow with them.
 
 mod asff;
 mod html;

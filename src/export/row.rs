@@ -36,7 +36,7 @@ pub const COLUMNS: &[&str] = &[
 pub struct Row(Vec<Cell>);
 
 impl Row {
-    /// Takes a row of [`COLUMNS`].
+    /// Takes a row of `COLUMNS`.
     pub fn new(cells: Vec<Cell>) -> Self {
         Self(cells)
     }

@@ -1,6 +1,6 @@
 //! The application of a plan: held against AWS first, then step by step, each recorded before and after it is asked of AWS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::access;
 use super::plan::{Plan, Step};
 use crate::aws::{AwsError, NewAnalyzer, Operation, Session};
 use crate::config::Remediation;
-use crate::model::Analyzer;
+use crate::model::{Analyzer, Region, Requirement, ZoneOfTrust};
 use crate::scan::{Engine, Limits, Sessions, advise};
 use crate::store::{ActionEnd, NewAction, Store, StoreError};
 
@@ -110,13 +110,18 @@ pub async fn apply(
         let now = engine.organization.requirement;
         moved.push(format!("the rule asks for `{now}`, and did for `{}`", plan.requirement));
     }
-    let now = access(engine, &sessions, deadline).await?;
+    let mut now = access(engine, &sessions, deadline).await?;
+    if now.trusted.is_none() || plan.access.trusted.is_none() {
+        // Not everybody may read it: AWS says so when an analyzer is created.
+        now.trusted = plan.access.trusted;
+    }
     if now != plan.access {
         let show = |access: &super::Access| serde_json::json!(access).to_string();
         moved.push(format!("the organization is {}, and was {}", show(&now), show(&plan.access)));
     }
     let actor = sessions.caller().arn.clone();
     let applier = Applier { engine, remediation, plan, limits: &limits, sessions: &sessions, actor, stop };
+    moved.extend(applier.covered_meanwhile().await);
     let at_once = remediation.in_flight as usize;
     let applier = &applier;
     let looks = stream::iter(&plan.steps).map(|step| async move { (step, applier.look(step).await) }).buffered(at_once);
@@ -153,6 +158,37 @@ impl Applier<'_> {
         self.sessions.changing(step.account, &self.remediation.role, self.deadline()).await
     }
 
+    /// The regions in which accounts are to get analyzers of their own, and in which one of the organization is at work by now.
+    async fn covered_meanwhile(&self) -> Vec<String> {
+        let alone = self.plan.requirement == Requirement::Either;
+        let regions: BTreeSet<&Region> = self
+            .plan
+            .steps
+            .iter()
+            .filter(|step| alone && step.zone == ZoneOfTrust::Account)
+            .map(|step| &step.region)
+            .collect();
+        let mut covered = Vec::new();
+        if regions.is_empty() {
+            return covered;
+        }
+        for owner in [self.plan.access.management, self.plan.access.delegated_administrator].into_iter().flatten() {
+            // Who cannot be read now could not be read by the scan, and then nothing was proposed that hangs on it.
+            let Ok(entered) = self.sessions.enter(owner, self.deadline()).await else { continue };
+            for region in &regions {
+                let list =
+                    |session, token| async move { self.engine.aws.list_analyzers(&session, region, token).await };
+                let listed = entered.all_pages(Operation::ListAnalyzers, list).await.unwrap_or_default();
+                let is_at_work =
+                    |one: &&Analyzer| one.zone_of_trust() == Some(ZoneOfTrust::Organization) && one.is_active();
+                let found = listed.iter().find(|one| is_at_work(one) && one.location.owner == owner);
+                covered
+                    .extend(found.map(|one| format!("{region}: {} is ACTIVE now, and covers every account", one.arn)));
+            }
+        }
+        covered
+    }
+
     /// Looks at the place of a step: what is there, or what is there that the plan did not expect.
     async fn look(&self, step: &Step) -> Result<Result<Found, String>, AwsError> {
         let session = self.enter(step).await?;
@@ -165,12 +201,14 @@ impl Applier<'_> {
         let (mut ours, others): (Vec<_>, Vec<_>) = here.partition(|one| is_ours(step, one));
         let others: BTreeMap<&str, &str> = others
             .iter()
-            .filter(|one| !step.replaces.contains(&one.name))
+            .filter(|one| !is_replaced(step, one))
             .map(|one| (one.arn.as_str(), one.status.as_str()))
             .collect();
         let is_other = |arn: &str| {
             let name = arn.rsplit('/').next().unwrap_or_default();
-            name != step.analyzer_name && !step.replaces.iter().any(|replaced| replaced == name)
+            // One that is to be deleted, or is deleted already.
+            let is_gone_or_failed = !others.contains_key(arn);
+            name != step.analyzer_name && !(is_gone_or_failed && step.replaces.iter().any(|replaced| replaced == name))
         };
         let expected: BTreeMap<&str, &str> = step
             .expects
@@ -182,7 +220,10 @@ impl Applier<'_> {
         let by_plan = |arn: &str| {
             let of = |other: &&Step| {
                 (other.account, &other.region) == (step.account, &step.region)
-                    && arn.ends_with(&format!("/{}", other.analyzer_name))
+                    && arn
+                        .rsplit('/')
+                        .next()
+                        .is_some_and(|name| name == other.analyzer_name || other.replaces.iter().any(|one| one == name))
             };
             self.plan.steps.iter().find(of).is_some()
         };
@@ -209,7 +250,7 @@ impl Applier<'_> {
             Err(error) => Err(error),
             Ok(Found::Ours(analyzer)) => {
                 let number = self.begin(step, "create_analyzer", &step.analyzer_name).await?;
-                let came = self.wait(step, (*analyzer).clone(), true).await;
+                let came = self.wait(step, Some((*analyzer).clone()), true).await;
                 self.end(number, "already", Some(&analyzer.arn), None, &came).await?;
                 came
             }
@@ -225,6 +266,16 @@ impl Applier<'_> {
         };
         let calls = self.limits.in_visit(self.deadline());
         for name in &step.replaces {
+            let get = || self.engine.aws.get_analyzer(&session, &step.region, name);
+            match calls.call(Operation::GetAnalyzer, get).await {
+                Ok(analyzer) if analyzer.status != "FAILED" => {
+                    let problem =
+                        format!("{} is {} by now: it is not deleted; scan again", analyzer.arn, analyzer.status);
+                    return Ok(Ok(Came::Failed(problem)));
+                }
+                // Deleted by an earlier application, or read in vain: then deleting says so.
+                Ok(_) | Err(_) => {}
+            }
             let number = self.begin(step, "delete_analyzer", name).await?;
             let delete = || self.engine.aws.delete_analyzer(&session, &step.region, name);
             let deleted = calls.call(Operation::DeleteAnalyzer, delete).await;
@@ -264,36 +315,30 @@ impl Applier<'_> {
                 return Ok(outcome);
             }
         };
-        let get = || self.engine.aws.get_analyzer(&session, &step.region, &step.analyzer_name);
-        let came = match calls.call(Operation::GetAnalyzer, get).await {
-            Ok(analyzer) if is_ours(step, &analyzer) => {
-                let arn = analyzer.arn.clone();
-                let came = self.wait(step, analyzer, result == "already").await;
-                self.end(number, result, Some(&arn), request_id.as_deref(), &came).await?;
-                return Ok(came);
-            }
-            Ok(other) => Ok(Came::Failed(format!(
-                "{} is there, and is of type {}: nothing was created beside it",
-                other.arn, other.analyzer_type
-            ))),
-            Err(error) => Err(error),
-        };
         let arn = created.ok().and_then(|created| created.arn);
+        let came = self.wait(step, None, result == "already").await;
         self.end(number, result, arn.as_deref(), request_id.as_deref(), &came).await?;
         Ok(came)
     }
 
-    /// Waits until an analyzer is `ACTIVE`, or never will be.
-    async fn wait(&self, step: &Step, mut analyzer: Analyzer, was_there: bool) -> Result<Came, AwsError> {
+    /// Waits until an analyzer is `ACTIVE`, or never will be. One that was created just now may not be found yet.
+    async fn wait(&self, step: &Step, found: Option<Analyzer>, was_there: bool) -> Result<Came, AwsError> {
         let ends = Instant::now() + self.remediation.wait.0;
-        let mut pause = LOOKS.0;
+        let (mut analyzer, mut pause) = (found, Duration::ZERO);
         loop {
-            match analyzer.status.as_str() {
-                "ACTIVE" => return Ok(if was_there { Came::Already } else { Came::Created }),
-                "CREATING" => {}
-                status => {
-                    let reason = analyzer.status_reason.as_deref().unwrap_or("AWS gives no reason");
-                    return Ok(Came::Failed(format!("{} is {status}: {reason}", analyzer.arn)));
+            match analyzer.as_ref().map(|one| (one, one.status.as_str())) {
+                Some((one, _)) if !is_ours(step, one) => {
+                    let problem = format!(
+                        "{} is there, and is of type {}: nothing is made beside it",
+                        one.arn, one.analyzer_type
+                    );
+                    return Ok(Came::Failed(problem));
+                }
+                Some((_, "ACTIVE")) => return Ok(if was_there { Came::Already } else { Came::Created }),
+                None | Some((_, "CREATING")) => {}
+                Some((one, status)) => {
+                    let reason = one.status_reason.as_deref().unwrap_or("AWS gives no reason");
+                    return Ok(Came::Failed(format!("{} is {status}: {reason}", one.arn)));
                 }
             }
             let next = Instant::now() + pause;
@@ -304,12 +349,15 @@ impl Applier<'_> {
                 () = self.stop.cancelled() => return Ok(Came::Stopped),
                 () = sleep_until(next) => {}
             }
-            pause = (pause * 2).min(LOOKS.1);
+            pause = (pause * 2).clamp(LOOKS.0, LOOKS.1);
             // A wait may outlast a session.
             let session = self.enter(step).await?;
             let calls = self.limits.in_visit(self.deadline());
             let get = || self.engine.aws.get_analyzer(&session, &step.region, &step.analyzer_name);
-            analyzer = calls.call(Operation::GetAnalyzer, get).await?;
+            analyzer = match calls.call(Operation::GetAnalyzer, get).await {
+                Err(error) if error.code.as_deref() == Some("ResourceNotFoundException") => None,
+                got => Some(got?),
+            };
         }
     }
 
@@ -338,11 +386,12 @@ impl Applier<'_> {
         request_id: Option<&str>,
         came: &Result<Came, AwsError>,
     ) -> Result<(), StoreError> {
-        let (result, error) = match came {
-            Ok(Came::Failed(problem)) => ("failed", Some(problem.clone())),
-            Ok(Came::NotYetActive) => (result, Some("not ACTIVE in time".to_owned())),
-            Ok(_) => (result, None),
-            Err(error) => ("failed", Some(error.to_string())),
+        // The result is the call's own: what AWS made is on record as made, whatever became of it.
+        let error = match came {
+            Ok(Came::Failed(problem)) => Some(problem.clone()),
+            Ok(Came::NotYetActive) => Some("not ACTIVE in time".to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
         };
         let at = self.engine.clock.now();
         let end = ActionEnd { result, analyzer_arn, request_id, error: error.as_deref(), at };
@@ -352,6 +401,11 @@ impl Applier<'_> {
     fn store(&self) -> &dyn Store {
         self.engine.store.as_ref()
     }
+}
+
+/// One that has failed, and that the plan deletes. One that is at work by now is not to be deleted.
+fn is_replaced(step: &Step, analyzer: &Analyzer) -> bool {
+    step.replaces.contains(&analyzer.name) && analyzer.status == "FAILED"
 }
 
 /// By name and type: a client token alone would not find what another application made.

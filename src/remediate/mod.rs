@@ -42,6 +42,11 @@ pub enum NoPlan {
 /// Where AWS does not say which organization this is.
 pub async fn access(engine: &Engine, sessions: &Sessions<'_>, deadline: Instant) -> Result<Access, DiscoverError> {
     let discovered = organization(&engine.aws, sessions, deadline).await?;
+    if discovered.management.is_some() && !discovered.owners_known {
+        let problem = "reading the organization: its delegated administrators cannot be listed, so that what it allows is not known; check \
+                       organizations:ListDelegatedAdministrators, and try again";
+        return Err(DiscoverError(problem.to_owned()));
+    }
     let mut access = Access {
         organization_id: discovered.organization_id.clone(),
         management: discovered.management,

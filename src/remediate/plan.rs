@@ -140,6 +140,8 @@ pub enum Why {
     Disabled,
     /// There are as many analyzers as AWS allows.
     Quota,
+    /// An analyzer of the organization is at work there already: the results are older than it.
+    ScanAgain,
 }
 
 /// Why a plan cannot be read.

@@ -110,6 +110,10 @@ impl<'a> Proposal<'a> {
         let owners = [self.access.management, self.access.delegated_administrator];
         let has_organizations =
             owners.iter().flatten().any(|owner| self.is_active(*owner, region, ZoneOfTrust::Organization));
+        let may_cover = matches!(self.ground.requirement, Requirement::Either | Requirement::Organization);
+        if has_organizations && may_cover {
+            return self.refuse(Why::ScanAgain, ZoneOfTrust::Organization.as_str(), gaps);
+        }
         let lacks_own = |gap: &&&Gap| !self.is_active(gap.account_id.0, region, ZoneOfTrust::Account);
         let (for_organization, for_accounts): (Vec<&Gap>, Vec<&Gap>) = match self.ground.requirement {
             Requirement::Organization => (gaps.to_vec(), Vec::new()),
@@ -139,6 +143,12 @@ impl<'a> Proposal<'a> {
             return self.refuse(Why::AdministratorNotThere, reason, gaps);
         }
         let there = self.analyzers(owner, region, ZONE);
+        // One that is not at work in the management account is looked into before there is another.
+        let elsewhere = self.access.management.filter(|management| *management != owner);
+        let elsewhere = elsewhere.map(|management| self.analyzers(management, region, ZONE)).unwrap_or_default();
+        if elsewhere.iter().any(|analyzer| analyzer.status == "CREATING") {
+            return self.refuse(Why::BeingCreated, "CREATING", gaps);
+        }
         let Some(replaced) = self.replaced(&there, gaps, ZONE) else { return };
         if replaced.is_empty() && there.len() >= ORGANIZATION_QUOTA {
             return self.refuse(Why::Quota, ZONE.as_str(), gaps);
@@ -301,6 +311,7 @@ fn advise(why: Why, reason: &str) -> String {
             }
             _ => "find out who disabled it, or delete it by hand, with its findings",
         },
+        Why::ScanAgain => "an analyzer of the organization is ACTIVE there by now: scan again",
         Why::Quota => "delete an analyzer of the organization that is not needed, or have the quota raised",
     }
     .to_owned()

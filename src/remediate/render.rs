@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Plan, Step};
 use crate::config::{ArchiveRule, Criterion};
-use crate::model::{AccountId, Region, ZoneOfTrust};
+use crate::model::{AccountId, Partition, Region, ZoneOfTrust};
 
 /// The tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Form {
     Terraform,
 }
 
-/// Writes a plan's steps for another tool. `role` is the ARN of the role that changes things, with `{account_id}`.
+/// Writes a plan's steps for another tool. `role` is the role that changes things: a name, or an ARN with placeholders.
 pub fn render(plan: &Plan, form: Form, role: &str) -> String {
     match form {
         Form::Cli => cli(plan, role),
@@ -29,8 +29,9 @@ pub fn render(plan: &Plan, form: Form, role: &str) -> String {
     }
 }
 
-fn role_in(role: &str, account: AccountId) -> String {
-    role.replace("{account_id}", account.as_str())
+fn role_in(role: &str, step: &Step) -> String {
+    let partition = Partition::of_region(step.region.as_str());
+    crate::config::role_arn(role, partition.as_str(), step.account.as_str())
 }
 
 /// A word of a shell.
@@ -63,7 +64,7 @@ fn cli(plan: &Plan, role: &str) -> String {
     let organization = plan.organization.replace(|c: char| c.is_control(), " ");
     let mut text = format!("#!/bin/sh\n# Plan {} of {organization}: {} steps.\n{IN_ROLE}\n", plan.id, plan.steps.len());
     for step in &plan.steps {
-        let in_role = format!("in_role {} aws accessanalyzer", quoted(&role_in(role, step.account)));
+        let in_role = format!("in_role {} aws accessanalyzer", quoted(&role_in(role, step)));
         for name in &step.replaces {
             let _ =
                 writeln!(text, "{in_role} delete-analyzer --region {} --analyzer-name {}", step.region, quoted(name));
@@ -174,7 +175,7 @@ fn terraform(plan: &Plan, role: &str) -> String {
             text,
             "\nprovider \"aws\" {{\n  alias  = \"{label}\"\n  region = \"{}\"\n\n  assume_role {{\n    role_arn = {}\n  }}\n}}\n",
             step.region,
-            hcl(&role_in(role, step.account))
+            hcl(&role_in(role, step))
         );
         let _ = write!(
             text,

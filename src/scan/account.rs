@@ -1,12 +1,13 @@
 //! *audit*: one account, all its regions.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, info, info_span, warn};
 
 use super::Patience;
@@ -17,9 +18,12 @@ use crate::clock::Clock;
 use crate::config::{Organization, RegionSelection};
 use crate::metrics;
 use crate::model::{
-    Account, AccountId, AccountState, Analyzer, ErrorKind, Failure, FindingsCount, Partition, Region, RegionFact,
+    Account, AccountId, AccountState, ErrorKind, Failure, FindingsCount, Partition, Region, RegionFact,
 };
 use crate::store::StoreError;
+
+/// For so long the findings of one account are counted.
+const COUNTING: Duration = Duration::from_secs(30);
 
 /// What was seen of one account.
 #[derive(Debug)]
@@ -154,9 +158,8 @@ impl Auditor<'_> {
         if let Some(start) = account.id.as_str().bytes().map(usize::from).sum::<usize>().checked_rem(regions.len()) {
             regions.rotate_left(start);
         }
-        let denied = AtomicBool::new(!self.counts_findings);
         let audits = regions.into_iter().map(|(region, opt_status)| {
-            let (entered, denied) = (&entered, &denied);
+            let entered = &entered;
             async move {
                 let left_out = self.organization.excludes_region(account, &region) && !is_owner;
                 let seen = match opt_status {
@@ -165,54 +168,76 @@ impl Auditor<'_> {
                     _ if left_out => Seen::LeftOut,
                     opt_status => Seen::Fact(self.audit_region(entered, &region, opt_status).await),
                 };
-                let counted = match &seen {
-                    Seen::Fact(RegionFact::Listed(analyzers)) => {
-                        self.count_findings(entered, &region, account.id, analyzers, denied).await
-                    }
-                    _ => Vec::new(),
-                };
-                ((region, seen), counted)
+                (region, seen)
             }
         });
         // Each is polled only when it has something to do, and there are up to 34 of them.
-        let (seen, counted): (Vec<_>, Vec<_>) = audits.collect::<FuturesUnordered<_>>().unzip().await;
-        findings.extend(counted.into_iter().flatten());
+        let seen: Vec<(Region, Seen)> = audits.collect::<FuturesUnordered<_>>().collect().await;
+        if self.counts_findings {
+            *findings = self.count_findings(&entered, account.id, &seen).await;
+        }
         Ok(Facts::Entered(seen))
     }
 
-    /// Counts the findings of the account's own analyzers in a region. Once an account has denied it, it is not asked again in
-    /// this visit, and nothing of the verdict hangs on it.
+    /// Counts the findings of the account's own analyzers. Nothing of the verdict hangs on it: it begins when every region was
+    /// listed, costs no region a retry, and has an end of its own. Once an account has denied it, it is not asked again in
+    /// this visit.
     async fn count_findings(
         &self,
         entered: &Entered<'_>,
-        region: &Region,
         account: AccountId,
-        analyzers: &[Analyzer],
-        denied: &AtomicBool,
+        seen: &[(Region, Seen)],
     ) -> Vec<FindingsCount> {
-        let mut counted = Vec::new();
-        for analyzer in analyzers.iter().filter(|analyzer| analyzer.location.owner == account) {
-            if denied.load(Ordering::Relaxed) {
-                break;
+        // Pages may overlap: each analyzer once.
+        let mut analyzers: BTreeMap<&str, &Region> = BTreeMap::new();
+        for (region, seen) in seen {
+            if let Seen::Fact(RegionFact::Listed(listed)) = seen {
+                let own = listed.iter().filter(|analyzer| analyzer.location.owner == account);
+                analyzers.extend(own.map(|analyzer| (analyzer.arn.as_str(), region)));
             }
-            let count = |session, _| async move {
-                let count = self.aws.count_findings(&session, region, &analyzer.arn).await?;
-                Ok(Page { items: vec![count], next_token: None })
-            };
-            match entered.all_pages_in(region, Operation::GetFindingsStatistics, count).await {
-                Ok(counts) => counted.extend(counts),
-                Err(error) => {
-                    denied
-                        .store(matches!(error.kind, ErrorKind::AccessDenied | ErrorKind::ScpDenied), Ordering::Relaxed);
-                    if !self.said_uncounted.swap(true, Ordering::Relaxed) {
-                        warn!(account.id = %account, region = %region, error.kind = %error.kind,
-                              "findings are not counted everywhere, which is said once: {error}; `trustwatch policy` prints what the \
-                               member role needs, `findings.statistics = false` does without");
+        }
+        let denied = AtomicBool::new(false);
+        let counts = analyzers.into_iter().map(|(arn, region)| {
+            let denied = &denied;
+            async move {
+                if denied.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let count = |session, _| async move {
+                    let count = self.aws.count_findings(&session, region, arn).await?;
+                    Ok(Page { items: vec![count], next_token: None })
+                };
+                match entered.all_pages(Operation::GetFindingsStatistics, count).await {
+                    Ok(counts) => counts.into_iter().next(),
+                    Err(error) => {
+                        if matches!(error.kind, ErrorKind::AccessDenied | ErrorKind::ScpDenied) {
+                            denied.store(true, Ordering::Relaxed);
+                        }
+                        self.say_uncounted(account, &error);
+                        None
                     }
                 }
             }
+        });
+        let mut counts: FuturesUnordered<_> = counts.collect();
+        let mut counted = Vec::new();
+        let ends = Instant::now() + COUNTING;
+        // What was not counted by then is not counted this time.
+        while let Ok(Some(count)) = timeout_at(ends, counts.next()).await {
+            counted.extend(count);
         }
         counted
+    }
+
+    fn say_uncounted(&self, account: AccountId, error: &AwsError) {
+        if !self.said_uncounted.swap(true, Ordering::Relaxed) {
+            warn!(
+                account.id = %account,
+                error.kind = %error.kind,
+                "findings are not counted everywhere, which is said once: {error}; `trustwatch policy` prints what the member role needs, \
+                 `findings.statistics = false` does without"
+            );
+        }
     }
 
     async fn audit_region(&self, entered: &Entered<'_>, region: &Region, opt_status: OptStatus) -> RegionFact {

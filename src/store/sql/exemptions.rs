@@ -64,13 +64,7 @@ pub async fn write<'v>(
     organization_key: i32,
     visits: &[(i32, &'v Visit)],
 ) -> Result<(), StoreError> {
-    let keys = Table::of(visits).integer("account_key", |visit| i64::from(visit.0)).done();
-    let statement =
-        "SELECT exempted.account_key, exempted.region, exempted.valid_from, exemption.digest, exemption.expires_at
-                     FROM new
-                     JOIN exempted ON exempted.account_key = new.account_key AND exempted.valid_to IS NULL
-                     JOIN exemption ON exemption.exemption_key = exempted.exemption_key";
-    let open: Vec<Open> = fetch(connection, &keys, statement).await.doing(DOING)?;
+    let open = open(connection, visits).await?;
     let seen_at: HashMap<i32, Stamp> =
         visits.iter().map(|(key, visit)| (*key, Stamp::from(visit.finished_at))).collect();
     let mut wanted: HashMap<(i32, &str), &str> = HashMap::new();
@@ -78,25 +72,16 @@ pub async fn write<'v>(
         let exempt = |row: &'v RegionCoverage| Some(((*key, row.region.as_str()), row.exemption.as_deref()?));
         wanted.extend(visit.coverage.iter().filter_map(exempt));
     }
-    let mut closings: Vec<(i32, &str, Stamp)> = Vec::new();
+    let mut closings: Vec<(i32, String, Stamp)> = Vec::new();
     for one in &open {
         let place = (one.account_key, one.region.as_str());
         if wanted.get(&place) == Some(&one.digest.as_str()) {
             wanted.remove(&place);
         } else if let Some(at) = seen_at.get(&one.account_key) {
-            closings.push((one.account_key, &one.region, one.ended(*at)));
+            closings.push((one.account_key, one.region.clone(), one.ended(*at)));
         }
     }
-    if !closings.is_empty() {
-        let table = Table::of(&closings)
-            .integer("account_key", |row| i64::from(row.0))
-            .text("region", |row| row.1)
-            .stamp("at", |row| row.2)
-            .done();
-        let update = "UPDATE exempted SET valid_to = new.at FROM new
-                      WHERE exempted.account_key = new.account_key AND exempted.region = new.region AND exempted.valid_to IS NULL";
-        execute(connection, &table, update).await.doing(DOING)?;
-    }
+    close(connection, &closings).await?;
     let openings: Vec<((i32, &str), &str)> = wanted.into_iter().collect();
     if openings.is_empty() {
         return Ok(());
@@ -128,11 +113,37 @@ pub async fn write<'v>(
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
 
-/// Ends what is exempt of accounts that have left: `table` has their `account_key`, and `at`.
-pub async fn close_all_of(connection: &mut Connection, table: &Table) -> Result<(), StoreError> {
+/// Ends what is exempt of accounts that have left: `left` has their key, and when.
+pub async fn close_all_of(connection: &mut Connection, left: &[(i32, Stamp)]) -> Result<(), StoreError> {
+    let open = open(connection, left).await?;
+    let at: HashMap<i32, Stamp> = left.iter().copied().collect();
+    let end = |one: &'_ Open| Some((one.account_key, one.region.clone(), one.ended(*at.get(&one.account_key)?)));
+    close(connection, &open.iter().filter_map(end).collect::<Vec<_>>()).await
+}
+
+/// What is exempt of accounts.
+async fn open<T>(connection: &mut Connection, accounts: &[(i32, T)]) -> Result<Vec<Open>, StoreError> {
+    let keys = Table::of(accounts).integer("account_key", |account| i64::from(account.0)).done();
+    let statement =
+        "SELECT exempted.account_key, exempted.region, exempted.valid_from, exemption.digest, exemption.expires_at
+                     FROM new
+                     JOIN exempted ON exempted.account_key = new.account_key AND exempted.valid_to IS NULL
+                     JOIN exemption ON exemption.exemption_key = exempted.exemption_key";
+    fetch(connection, &keys, statement).await.doing(DOING)
+}
+
+async fn close(connection: &mut Connection, closings: &[(i32, String, Stamp)]) -> Result<(), StoreError> {
+    if closings.is_empty() {
+        return Ok(());
+    }
+    let table = Table::of(closings)
+        .integer("account_key", |row| i64::from(row.0))
+        .text("region", |row| row.1.as_str())
+        .stamp("at", |row| row.2)
+        .done();
     let update = "UPDATE exempted SET valid_to = new.at FROM new
-                  WHERE exempted.account_key = new.account_key AND exempted.valid_to IS NULL AND new.at > exempted.valid_from";
-    execute(connection, table, update).await.doing(DOING).map(|_| ())
+                  WHERE exempted.account_key = new.account_key AND exempted.region = new.region AND exempted.valid_to IS NULL";
+    execute(connection, &table, update).await.doing(DOING).map(|_| ())
 }
 
 /// Counts what was exempt of a scan that ends.

@@ -33,15 +33,22 @@ impl Open {
 
 /// Writes what a batch of visits counted, where it is not what was counted before.
 pub async fn write(connection: &mut Connection, organization_key: i32, visits: &[&Visit]) -> Result<(), StoreError> {
-    let of = |visit: &&'_ Visit| Stamp::from(visit.finished_at);
-    let counted: Vec<(&FindingsCount, Stamp)> =
-        visits.iter().flat_map(|visit| visit.findings.iter().map(move |count| (count, of(visit)))).collect();
-    if counted.is_empty() {
+    let mut counted: Vec<(&FindingsCount, Stamp)> = Vec::new();
+    // Of analyzers that a visit is the authority on and did not count, nobody knows how many there are now.
+    let mut authority: HashMap<&str, Stamp> = HashMap::new();
+    for visit in visits {
+        let at = Stamp::from(visit.finished_at);
+        counted.extend(visit.findings.iter().map(|count| (count, at)));
+        let own = visit.analyzers.iter().filter(|analyzer| analyzer.location.owner == visit.account.id);
+        authority.extend(own.map(|analyzer| (analyzer.arn.as_str(), at)));
+    }
+    let asked: Vec<&str> = authority.keys().copied().collect();
+    if asked.is_empty() {
         return Ok(());
     }
-    let arns = Table::of(&counted)
+    let arns = Table::of(&asked)
         .integer("organization_key", |_| i64::from(organization_key))
-        .text("analyzer_arn", |row| row.0.analyzer_arn.as_str())
+        .text("analyzer_arn", |arn| *arn)
         .done();
     let statement = "SELECT findings_count.analyzer_arn, findings_count.valid_from, findings_count.active, findings_count.archived,
                             findings_count.resolved, findings_count.by_type
@@ -50,8 +57,15 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
                                         AND findings_count.analyzer_arn = new.analyzer_arn AND findings_count.valid_to IS NULL";
     let open: Vec<Open> = fetch(connection, &arns, statement).await.doing(DOING)?;
     let open: HashMap<&str, &Open> = open.iter().map(|open| (open.analyzer_arn.as_str(), open)).collect();
+    let is_counted = |arn: &str| counted.iter().any(|(count, _)| count.analyzer_arn == arn);
+    let uncounted = open.values().filter(|open| !is_counted(&open.analyzer_arn)).filter_map(|open| {
+        let at = authority.get(open.analyzer_arn.as_str())?.no_earlier_than(Some(open.valid_from));
+        Some((open.analyzer_arn.clone(), at))
+    });
+    close(connection, organization_key, &uncounted.collect::<Vec<_>>()).await?;
     let changed: Vec<(&FindingsCount, Stamp)> = counted
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|(count, _)| !open.get(count.analyzer_arn.as_str()).is_some_and(|open| open.is(count)))
         .map(|(count, at)| {
             let before = open.get(count.analyzer_arn.as_str()).map(|open| open.valid_from);
@@ -115,6 +129,9 @@ pub async fn roll_up(connection: &mut Connection, scan: ScanId) -> Result<(), St
                 CAST(sum(findings_count.public) AS BIGINT), CAST(sum(findings_count.cross_account) AS BIGINT)
          FROM scan
          JOIN analyzer ON analyzer.organization_key = scan.organization_key AND analyzer.valid_to IS NULL
+         JOIN account ON account.organization_key = scan.organization_key AND account.account_id = analyzer.owner_account_id
+                     AND account.scan_id = scan.scan_id
+         JOIN visit ON visit.account_key = account.account_key AND visit.scan_id = scan.scan_id AND visit.outcome = 'audited'
          JOIN findings_count ON findings_count.organization_key = analyzer.organization_key
                             AND findings_count.analyzer_arn = analyzer.analyzer_arn AND findings_count.valid_to IS NULL
          WHERE scan.scan_id = $1 AND scan.scope = 'all'

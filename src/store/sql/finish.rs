@@ -246,7 +246,9 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     ] {
         execute(&mut *connection, &table, statement).await.doing(DOING)?;
     }
-    exemptions::close_all_of(connection, &table).await?;
+    let ended: Vec<(i32, Stamp)> =
+        left.iter().map(|left| (left.account_key, at.no_earlier_than(left.changed_at))).collect();
+    exemptions::close_all_of(connection, &ended).await?;
     let owners: Vec<&str> = left.iter().map(|left| left.account_id.as_str()).collect();
     analyzers::close_all_of(connection, organization_key, &owners, at).await
 }

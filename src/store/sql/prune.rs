@@ -79,7 +79,7 @@ pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         pruned.intervals += intervals.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
     }
     if let Some(from) = retention.history_from {
-        let analyzers: i64 = sqlx::query_scalar("SELECT count(*) FROM analyzer WHERE valid_to < $1")
+        let analyzers: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM analyzer WHERE valid_to < $1) + (SELECT count(*) FROM findings_count WHERE valid_to < $1)")
             .bind(Stamp::from(from))
             .fetch_one(pool)
             .await
@@ -116,6 +116,8 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
     }
     if let Some(from) = retention.history_from {
         let delete = sqlx::query("DELETE FROM analyzer WHERE valid_to < $1").bind(Stamp::from(from));
+        pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
+        let delete = sqlx::query("DELETE FROM findings_count WHERE valid_to < $1").bind(Stamp::from(from));
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
     }
     Ok(pruned)
