@@ -219,7 +219,8 @@ impl Applier<'_> {
         // Another step of the same plan may have been done in the same place.
         let by_plan = |arn: &str| {
             let of = |other: &&Step| {
-                (other.account, &other.region) == (step.account, &step.region)
+                other.id != step.id
+                    && (other.account, &other.region) == (step.account, &step.region)
                     && arn
                         .rsplit('/')
                         .next()

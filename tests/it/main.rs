@@ -29,6 +29,7 @@ mod findings;
 mod history;
 mod invariants;
 mod keeping;
+mod meanwhile;
 mod organization;
 mod outcomes;
 mod partial;

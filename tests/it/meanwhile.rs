@@ -1,0 +1,103 @@
+//! What happens between a plan and its application, and between two counts.
+
+use tokio_util::sync::CancellationToken;
+use trustwatch::config::Remediation;
+use trustwatch::remediate::{self, Choices, Plan, Refused};
+
+use crate::awssim::Scenario;
+use crate::awssim::control::Change;
+use crate::awssim::world::{Analyzer, Denial, Policy};
+use crate::support::Story;
+
+const REGION: &str = "eu-west-1";
+
+async fn plan(story: &Story, choices: Choices) -> Plan {
+    remediate::plan(&story.engine(), &Remediation::default(), choices).await.expect("a plan")
+}
+
+async fn refused(story: &Story, plan: &Plan) -> String {
+    let applied = remediate::apply(&story.engine(), &Remediation::default(), plan, &CancellationToken::new()).await;
+    match applied {
+        Err(Refused::Moved(moved)) => moved.join("; "),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn add(story: &Story, account: &str, kind: &str) {
+    let (account, region) = (account.to_owned(), REGION.to_owned());
+    story.sim.change(&Change::AddAnalyzer { account, region, name: "old".into(), kind: kind.into() });
+}
+
+fn set_status(story: &Story, account: &str, status: &str) {
+    let mut world = story.sim.world();
+    let analyzer: &mut Analyzer = &mut world.analyzers_mut(account, REGION)[0];
+    analyzer.status = status.into();
+}
+
+fn deny(story: &Story, account: &str, action: &str) {
+    let denial = Denial { action: action.into(), regions: vec![], by: Policy::Iam };
+    story.sim.change(&Change::Deny { account: account.to_owned(), denial });
+}
+
+fn member(story: &Story) -> String {
+    let world = story.sim.world();
+    let owners = world.analyzer_owners();
+    world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_analyzer_that_recovered_is_not_deleted_in_the_name_of_an_older_plan() {
+    let story = Story::begin(&Scenario::calm(2)).await;
+    let owner = story.sim.world().caller.clone();
+    add(&story, &owner, "ORGANIZATION");
+    set_status(&story, &owner, "FAILED");
+    story.complete_scan().await;
+    let made = plan(&story, Choices { replace_failed: true }).await;
+    assert!(made.steps.iter().any(|step| step.replaces == ["old"]));
+    set_status(&story, &owner, "ACTIVE");
+    let moved = refused(&story, &made).await;
+    assert!(moved.contains("analyzer/old") && moved.contains("ACTIVE"), "{moved}");
+    let world = story.sim.world();
+    assert_eq!(world.analyzers_in(&owner, REGION).len(), 1);
+}
+
+#[tokio::test]
+async fn accounts_get_none_of_their_own_where_the_organizations_became_active() {
+    let story = Story::begin(&Scenario { delegated_administrator: false, ..Scenario::calm(2) }).await;
+    story.complete_scan().await;
+    let made = plan(&story, Choices::default()).await;
+    let management = story.sim.world().management().unwrap().to_owned();
+    add(&story, &management, "ORGANIZATION");
+    let moved = refused(&story, &made).await;
+    assert!(moved.contains("analyzer/old is ACTIVE now, and covers every account"), "{moved}");
+    assert_eq!(story.rows("SELECT count(*) FROM remediation_actions").await, [["0"]]);
+}
+
+#[tokio::test]
+async fn there_is_no_plan_where_nobody_says_who_may_own_the_organizations_analyzers() {
+    let story = Story::begin(&Scenario::calm(2)).await;
+    story.complete_scan().await;
+    let owners = story.sim.world().analyzer_owners();
+    for account in owners {
+        deny(&story, &account, "organizations:ListDelegatedAdministrators");
+    }
+    let none = remediate::plan(&story.engine(), &Remediation::default(), Choices::default()).await;
+    let problem = none.unwrap_err().to_string();
+    assert!(problem.contains("organizations:ListDelegatedAdministrators"), "{problem}");
+}
+
+#[tokio::test]
+async fn counts_end_where_nobody_may_count_any_more() {
+    let story = Story::begin(&Scenario::calm(2)).await;
+    let member = member(&story);
+    add(&story, &member, "ACCOUNT");
+    story.complete_scan().await;
+    let now = "SELECT count(*) FROM current_findings_statistics";
+    assert_eq!(story.rows(now).await, [["1"]]);
+    deny(&story, &member, "access-analyzer:GetFindingsStatistics");
+    story.complete_scan().await;
+    assert_eq!(story.rows(now).await, [["0"]]);
+    // The scan that could not count says nothing of it; the one before still does.
+    assert_eq!(story.rows("SELECT count(*) FROM findings_by_scan").await, [["1"]]);
+    assert_eq!(story.verdict(&member, REGION).await, "covered account_analyzer");
+}
