@@ -48,6 +48,14 @@ pub enum Operation {
     DeleteAnalyzer,
     /// `access-analyzer:GetFindingsStatistics`
     GetFindingsStatistics,
+    /// `access-analyzer:ListFindings`
+    ListFindings,
+    /// `access-analyzer:ListFindingsV2`
+    ListFindingsV2,
+    /// `access-analyzer:ListArchiveRules`
+    ListArchiveRules,
+    /// `access-analyzer:UpdateFindings`
+    UpdateFindings,
 }
 
 impl Operation {
@@ -70,6 +78,10 @@ impl Operation {
         Self::CreateAnalyzer,
         Self::DeleteAnalyzer,
         Self::GetFindingsStatistics,
+        Self::ListFindings,
+        Self::ListFindingsV2,
+        Self::ListArchiveRules,
+        Self::UpdateFindings,
     ];
 
     /// The IAM action: `service:Operation`.
@@ -92,6 +104,10 @@ impl Operation {
             Self::CreateAnalyzer => "access-analyzer:CreateAnalyzer",
             Self::DeleteAnalyzer => "access-analyzer:DeleteAnalyzer",
             Self::GetFindingsStatistics => "access-analyzer:GetFindingsStatistics",
+            Self::ListFindings => "access-analyzer:ListFindings",
+            Self::ListFindingsV2 => "access-analyzer:ListFindingsV2",
+            Self::ListArchiveRules => "access-analyzer:ListArchiveRules",
+            Self::UpdateFindings => "access-analyzer:UpdateFindings",
         }
     }
 }

@@ -5,6 +5,7 @@
 mod access_analyzer;
 mod client;
 mod error;
+mod findings;
 mod organizations;
 pub mod policy;
 mod regions;
@@ -15,6 +16,7 @@ mod traffic;
 pub use access_analyzer::{Changed, NewAnalyzer};
 pub use client::{Aws, ConnectSettings, Session};
 pub use error::{AwsError, Operation, Remedy};
+pub use findings::FindingsOf;
 pub use organizations::{ACCESS_ANALYZER, OrganizationDescription, OuNode};
 pub use regions::{OptStatus, RegionListing};
 pub use sts::{AssumeRole, CallerIdentity};

@@ -7,6 +7,9 @@ use super::{ACCESS_ANALYZER, Operation};
 /// What the audit calls in each account; the last only where findings are counted.
 const AUDIT: &[Operation] = &[Operation::ListAnalyzers, Operation::ListRegions, Operation::GetFindingsStatistics];
 
+/// What reading findings one by one calls in each account (`findings.detail`).
+const READ_FINDINGS: &[Operation] = &[Operation::ListFindings, Operation::ListFindingsV2, Operation::ListArchiveRules];
+
 /// What reading the organization calls. Those before the last only where `Account.Paths` is absent, or tags are selected by; the last
 /// only for a remediation plan.
 const READ: &[Operation] = &[
@@ -22,8 +25,13 @@ const READ: &[Operation] = &[
 ];
 
 /// What remediation calls in each account, to see and to change.
-const REMEDIATE: &[Operation] =
-    &[Operation::ListAnalyzers, Operation::GetAnalyzer, Operation::CreateAnalyzer, Operation::DeleteAnalyzer];
+const REMEDIATE: &[Operation] = &[
+    Operation::ListAnalyzers,
+    Operation::GetAnalyzer,
+    Operation::CreateAnalyzer,
+    Operation::DeleteAnalyzer,
+    Operation::UpdateFindings,
+];
 
 fn actions(operations: &[Operation]) -> Vec<&'static str> {
     let mut actions: Vec<_> = operations.iter().map(|operation| operation.action()).collect();
@@ -37,6 +45,7 @@ fn policy(statements: &[Value]) -> Value {
 
 /// What of the configuration decides what the roles need.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration, or a fact of its own")]
 pub struct Roles {
     /// The member role's ARN, with a wildcard or a placeholder for the account.
     pub member_arn: String,
@@ -50,6 +59,8 @@ pub struct Roles {
     pub source_identity: bool,
     /// Whether the caller's session carries transitive tags, as those of EKS pod identity do.
     pub transitive_tags: bool,
+    /// Whether findings are read one by one.
+    pub reads_findings: bool,
 }
 
 impl Roles {
@@ -89,7 +100,7 @@ impl Roles {
     /// The permissions of the reader role, where there is one: it reads the organization, audits its own account, and
     /// enters the others where roles are chained.
     pub fn reader_permissions(&self) -> Value {
-        let mut statements = vec![read_organization(), audit_own_account()];
+        let mut statements = vec![read_organization(), audit_own_account(self.reads_findings)];
         statements.extend(self.chained.then(|| self.enter(&[&self.member_arn])));
         policy(&statements)
     }
@@ -97,7 +108,7 @@ impl Roles {
     /// The permissions of the central role: it enters the other roles, audits its own account, and reads the organization
     /// where no reader role does.
     pub fn central_permissions(&self) -> Value {
-        let mut statements = vec![audit_own_account()];
+        let mut statements = vec![audit_own_account(self.reads_findings)];
         let mut enters = Vec::new();
         match &self.reader_arn {
             None => statements.push(read_organization()),
@@ -110,6 +121,11 @@ impl Roles {
         policy(&statements)
     }
 
+    /// The permissions of the member role.
+    pub fn member_permissions(&self) -> Value {
+        member_permissions(self.reads_findings)
+    }
+
     fn enter(&self, roles: &[&str]) -> Value {
         json!({"Sid": "EnterAccounts", "Effect": "Allow", "Action": self.assume(), "Resource": roles})
     }
@@ -119,13 +135,18 @@ fn read_organization() -> Value {
     json!({"Sid": "ReadOrganization", "Effect": "Allow", "Action": actions(READ), "Resource": "*"})
 }
 
-fn audit_own_account() -> Value {
-    json!({"Sid": "AuditOwnAccount", "Effect": "Allow", "Action": actions(AUDIT), "Resource": "*"})
+fn audit_actions(reads_findings: bool) -> Vec<&'static str> {
+    let read = if reads_findings { READ_FINDINGS } else { &[] };
+    actions(&[AUDIT, read].concat())
 }
 
-/// The permissions of the member role; the session policy is the same.
-pub fn member_permissions() -> Value {
-    policy(&[json!({"Sid": "AuditAccessAnalyzer", "Effect": "Allow", "Action": actions(AUDIT), "Resource": "*"})])
+fn audit_own_account(reads_findings: bool) -> Value {
+    json!({"Sid": "AuditOwnAccount", "Effect": "Allow", "Action": audit_actions(reads_findings), "Resource": "*"})
+}
+
+fn member_permissions(reads_findings: bool) -> Value {
+    let actions = audit_actions(reads_findings);
+    policy(&[json!({"Sid": "AuditAccessAnalyzer", "Effect": "Allow", "Action": actions, "Resource": "*"})])
 }
 
 /// The permissions of the role that changes things. Access Analyzer makes its service-linked role with the first analyzer of an
@@ -157,9 +178,9 @@ pub fn remediation_session_policy() -> String {
     remediation_permissions().to_string()
 }
 
-/// The session policy, which narrows each session to what the audit calls.
-pub fn session_policy() -> String {
-    member_permissions().to_string()
+/// The session policy, which narrows each session to what the audit calls, or to that and the reading of findings.
+pub fn session_policy(reads_findings: bool) -> String {
+    member_permissions(reads_findings).to_string()
 }
 
 #[cfg(test)]
@@ -168,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_policies_allow_every_operation_that_is_called_and_nothing_else() {
-        let central = roles(None, false).central_permissions().to_string();
+        let central = Roles { reads_findings: true, ..roles(None, false) }.central_permissions().to_string();
         let remediation = remediation_permissions().to_string();
         let names = |policy: &str, operation: &Operation| policy.contains(&format!("\"{}\"", operation.action()));
         for operation in Operation::ALL {
@@ -176,9 +197,11 @@ mod tests {
             let is_needed = *operation != Operation::GetCallerIdentity;
             assert_eq!(names(&central, operation) || names(&remediation, operation), is_needed, "{operation:?}");
         }
-        for changing in [Operation::CreateAnalyzer, Operation::DeleteAnalyzer] {
+        for changing in [Operation::CreateAnalyzer, Operation::DeleteAnalyzer, Operation::UpdateFindings] {
             assert!(!names(&central, &changing), "the audit may change nothing");
         }
+        let least = roles(None, false).central_permissions().to_string();
+        assert!(READ_FINDINGS.iter().all(|operation| !names(&least, operation)), "{least}");
     }
 
     fn roles(reader: Option<&str>, chained: bool) -> Roles {
@@ -189,6 +212,7 @@ mod tests {
             chained,
             source_identity: false,
             transitive_tags: false,
+            reads_findings: false,
         }
     }
 
@@ -219,6 +243,6 @@ mod tests {
 
     #[test]
     fn the_session_policy_is_within_the_limit_of_sts() {
-        assert!(session_policy().len() <= 2048 && remediation_session_policy().len() <= 2048);
+        assert!(session_policy(true).len() <= 2048 && remediation_session_policy().len() <= 2048);
     }
 }

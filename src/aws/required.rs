@@ -16,7 +16,13 @@ use aws_smithy_types::config_bag::ConfigBag;
 pub struct MissingMember(pub &'static str);
 
 /// Operations, and the list that each promises.
-const PROMISED: &[(&str, &str)] = &[("ListAnalyzers", "analyzers"), ("GetFindingsStatistics", "findingsStatistics")];
+const PROMISED: &[(&str, &str)] = &[
+    ("ListAnalyzers", "analyzers"),
+    ("GetFindingsStatistics", "findingsStatistics"),
+    ("ListFindings", "findings"),
+    ("ListFindingsV2", "findings"),
+    ("ListArchiveRules", "archiveRules"),
+];
 
 /// Refuses a successful JSON answer whose top level lacks the list that its operation promises.
 #[derive(Debug)]

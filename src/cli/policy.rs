@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Failure, chosen, say};
 use crate::aws::policy;
-use crate::config::role_arn;
+use crate::config::{Detail, role_arn};
 
 /// Print the least-privilege policies of the member role, of the central role, and of the reader role if there is one.
 #[derive(Debug, Args)]
@@ -68,6 +68,7 @@ impl Policy {
             chained: organization.chain_roles,
             source_identity: organization.source_identity.is_some(),
             transitive_tags: matches!(self.runs_on, RunsOn::Eks),
+            reads_findings: loaded.config.findings.detail != Detail::Off,
         };
         let external_id = organization.external_id.as_ref().map(|_| "<the external id of your configuration>");
         let (service, actions) = match self.runs_on {
@@ -83,7 +84,7 @@ impl Policy {
             "member_role": {
                 "arn": organization.member_role_arn(&partition, "<each account>"),
                 "trust_policy": roles.member_trust(external_id),
-                "permissions_policy": policy::member_permissions(),
+                "permissions_policy": roles.member_permissions(),
             },
             "central_role": {
                 "arn": roles.central_arn,

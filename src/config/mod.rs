@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use exemptions::{Exemption, Expiry};
 pub use export::{Export, Severity};
-pub use findings::Findings;
+pub use findings::{Detail, Findings};
 pub use http::Http;
 pub use limits::{Limits, Rate};
 pub use load::{Loaded, Sources, environment, load};

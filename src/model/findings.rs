@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// How many findings an analyzer has.
@@ -32,6 +33,53 @@ pub struct TypeCount {
     /// In all, where they are not told apart.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active: Option<i64>,
+}
+
+/// A finding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Its id, unique within its analyzer.
+    pub id: String,
+    /// `ACTIVE`, `ARCHIVED` or `RESOLVED`, as AWS spells it.
+    pub status: String,
+    /// What it is about, as AWS spells it: `ExternalAccess` for every finding of an analyzer of external access.
+    pub finding_type: String,
+    /// The resource.
+    pub resource: Option<String>,
+    /// Its type, as AWS spells it.
+    pub resource_type: String,
+    /// The account that owns the resource.
+    pub owner: String,
+    /// What only a finding of external access has.
+    pub access: Option<Access>,
+    /// Why AWS could not analyze the resource.
+    pub error: Option<String>,
+    /// When AWS made it.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When AWS last changed it.
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+/// Who has access to what, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Whether everybody has; `None` where AWS does not say.
+    pub is_public: Option<bool>,
+    /// Who, by kind of principal.
+    pub principal: BTreeMap<String, String>,
+    /// To what.
+    pub action: Vec<String>,
+    /// Under which conditions.
+    pub condition: BTreeMap<String, String>,
+}
+
+/// A rule by which an analyzer archives findings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRule {
+    /// Its name, unique within its analyzer.
+    pub name: String,
+    /// What it archives: a JSON object, its keys and the values of each criterion in order, so that equal ones are equal texts.
+    pub filter: String,
 }
 
 impl FindingsCount {

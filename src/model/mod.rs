@@ -16,7 +16,7 @@ pub use closed_set::UnknownWord;
 pub use controls::{CONTROLS, RULE, TITLE};
 pub use coverage::{ByRequirement, Cause, Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
 pub use cron::CronLine;
-pub use findings::{FindingsCount, TypeCount};
+pub use findings::{Access, Finding, FindingsCount, ReadRule, TypeCount};
 pub use region::{Partition, Region};
 pub use scan::{
     CallCount, Discovered, Listed, RegionCoverage, ScanCost, ScanEnd, ScanId, ScanState, Scope, StageSeconds, Trigger,

@@ -13,7 +13,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::Patience;
 use super::costs::Costs;
 use super::sessions::{Entered, Sessions};
-use crate::aws::{Aws, AwsError, Operation, OptStatus, Page};
+use crate::aws::{Aws, AwsError, Operation, OptStatus};
 use crate::clock::Clock;
 use crate::config::{Organization, RegionSelection};
 use crate::metrics;
@@ -203,12 +203,9 @@ impl Auditor<'_> {
                 if denied.load(Ordering::Relaxed) {
                     return None;
                 }
-                let count = |session, _| async move {
-                    let count = self.aws.count_findings(&session, region, arn).await?;
-                    Ok(Page { items: vec![count], next_token: None })
-                };
-                match entered.all_pages(Operation::GetFindingsStatistics, count).await {
-                    Ok(counts) => counts.into_iter().next(),
+                let count = |session| async move { self.aws.count_findings(&session, region, arn).await };
+                match entered.call(Operation::GetFindingsStatistics, count).await {
+                    Ok(count) => Some(count),
                     Err(error) => {
                         if matches!(error.kind, ErrorKind::AccessDenied | ErrorKind::ScpDenied) {
                             denied.store(true, Ordering::Relaxed);

@@ -13,6 +13,7 @@ mod listing;
 mod patience;
 mod pipeline;
 mod progress;
+mod readings;
 mod record;
 mod selection;
 mod sessions;

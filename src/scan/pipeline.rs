@@ -16,6 +16,7 @@ use tracing::info;
 use super::account::{Audit, Auditor, Facts, Seen};
 use super::costs::{Busy, Costs};
 use super::listing::Shelf;
+use super::readings::{self, Read};
 use super::record::{BATCH, Recorded, Recorder};
 use super::{Engine, Patience, Progress, Selection, Sessions};
 use crate::evaluate::{OrganizationView, OwnerView};
@@ -33,7 +34,7 @@ const READY_AHEAD: usize = 256;
 const WAITING_FOR_OWNERS: usize = 1024;
 
 /// How often a process that has nothing to do looks whether there is something again.
-const IDLE_LOOKS: std::time::Duration = std::time::Duration::from_millis(250);
+pub const IDLE_LOOKS: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// A scan that this process takes part in: what its stages share.
 pub struct Begun<'a> {
@@ -81,7 +82,14 @@ pub async fn run(
     let stopped = flow.work(stop).await?;
     match stopped {
         Some(Stop::Interrupted) if !begun.ends_on_stop => Ok(Left::HandedBack),
-        None => flow.end(None).await.map(Left::End),
+        None => {
+            // What the scan is for is done: how it ends does not hang on the findings.
+            let read = readings::read_all(engine, begun, flow.deadline, stop).await?;
+            if read == Read::Stopped && stop.is_cancelled() && !begun.ends_on_stop {
+                return Ok(Left::HandedBack);
+            }
+            flow.end(None).await.map(Left::End)
+        }
         Some(stopped) => {
             if flow.give_up(stop).await? {
                 flow.end(Some(stopped)).await.map(Left::End)

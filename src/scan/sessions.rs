@@ -88,13 +88,31 @@ impl<'a> Sessions<'a> {
     /// # Errors
     /// Where the role cannot be assumed.
     pub async fn enter(&self, account: AccountId, deadline: Instant) -> Result<Entered<'_>, AwsError> {
-        let session = self.member(account, deadline).await?;
+        self.enter_to(account, false, deadline).await
+    }
+
+    /// Enters an account, to read findings.
+    ///
+    /// # Errors
+    /// Where the role cannot be assumed.
+    pub async fn enter_to_read_findings(&self, account: AccountId, deadline: Instant) -> Result<Entered<'_>, AwsError> {
+        self.enter_to(account, true, deadline).await
+    }
+
+    async fn enter_to(
+        &self,
+        account: AccountId,
+        reads_findings: bool,
+        deadline: Instant,
+    ) -> Result<Entered<'_>, AwsError> {
+        let session = self.member(account, reads_findings, deadline).await?;
         let calls = self.limits.in_visit(deadline);
-        Ok(Entered { sessions: self, account, deadline, calls, session: Mutex::new((0, session, Instant::now())) })
+        let session = Mutex::new((0, session, Instant::now()));
+        Ok(Entered { sessions: self, account, reads_findings, deadline, calls, session })
     }
 
     /// A session in an account: the caller's or the reader's own where it is theirs, else the member role's.
-    async fn member(&self, account: AccountId, deadline: Instant) -> Result<Session, AwsError> {
+    async fn member(&self, account: AccountId, reads_findings: bool, deadline: Instant) -> Result<Session, AwsError> {
         if account == self.caller.account {
             return Ok(Session::Caller);
         }
@@ -102,7 +120,7 @@ impl<'a> Sessions<'a> {
             return self.reader(deadline).await;
         }
         let role_arn = self.organization.member_role_arn(self.partition().as_str(), account.as_str());
-        self.assume(role_arn, policy::session_policy(), deadline).await
+        self.assume(role_arn, policy::session_policy(reads_findings), deadline).await
     }
 
     /// A session of a role of an account, narrowed where the configuration says so.
@@ -159,6 +177,7 @@ impl<'a> Sessions<'a> {
 pub struct Entered<'a> {
     sessions: &'a Sessions<'a>,
     account: AccountId,
+    reads_findings: bool,
     deadline: Instant,
     calls: Calls<'a>,
     /// How often it was renewed, the session, and when it was given.
@@ -195,6 +214,25 @@ impl Entered<'_> {
         self.read(&self.calls.in_region(region), operation, page).await
     }
 
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// As [`Calls::call`], or where the session has ended and another cannot be had.
+    pub async fn call<T, F, Fut>(&self, operation: Operation, attempt: F) -> Result<T, AwsError>
+    where
+        F: Fn(Session) -> Fut,
+        Fut: Future<Output = Result<T, AwsError>>,
+    {
+        let (renewals, session) = self.session().await?;
+        match self.calls.call(operation, || attempt(session.clone())).await {
+            Err(error) if error.remedy == Remedy::FreshCredentials => {
+                let session = self.renew(renewals).await?;
+                self.calls.call(operation, || attempt(session.clone())).await
+            }
+            answer => answer,
+        }
+    }
+
     async fn read<T, F, Fut>(&self, calls: &Calls<'_>, operation: Operation, page: F) -> Result<Vec<T>, AwsError>
     where
         F: Fn(Session, Option<String>) -> Fut,
@@ -224,7 +262,11 @@ impl Entered<'_> {
     async fn renew(&self, seen: u32) -> Result<Session, AwsError> {
         let mut session = self.session.lock().await;
         if session.0 == seen {
-            *session = (seen + 1, self.sessions.member(self.account, self.deadline).await?, Instant::now());
+            *session = (
+                seen + 1,
+                self.sessions.member(self.account, self.reads_findings, self.deadline).await?,
+                Instant::now(),
+            );
         }
         Ok(session.1.clone())
     }

@@ -6,6 +6,7 @@ mod error;
 mod intervals;
 mod postgres;
 mod query;
+mod readings;
 mod remediation;
 mod rows;
 mod sqlite;
@@ -21,9 +22,10 @@ use chrono::{DateTime, Utc};
 
 use crate::config;
 use crate::evaluate::OwnerView;
-use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
+use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use error::StoreError;
+pub use readings::{Claimed, Listed as ListedFindings, ReadingEnd, ToRead};
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
 pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
@@ -169,6 +171,32 @@ pub trait Store: Send + Sync {
     /// analyzers. Returns which are recorded, now or when it was asked before: those of accounts that this process has lost to
     /// another are not.
     async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError>;
+
+    /// Says that the findings of every analyzer whose owner was audited in this scan are to be read. Asked again, it changes nothing.
+    async fn begin_readings(&self, scan: ScanId) -> Result<(), StoreError>;
+
+    /// Claims up to `most` analyzers whose findings nobody alive reads.
+    async fn claim_readings(&self, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError>;
+
+    /// Writes what has changed of a page of an analyzer's findings. [`StoreError::ClaimLost`] where another process has taken the
+    /// analyzer over.
+    async fn write_findings(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        analyzer_arn: &str,
+        findings: &[Finding],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Ends the reading of an analyzer: where it was read to its end, what was not listed holds no more.
+    async fn end_reading(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        analyzer_arn: &str,
+        end: &ReadingEnd<'_>,
+    ) -> Result<(), StoreError>;
 
     /// How the scan has gone, over all who took part.
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError>;

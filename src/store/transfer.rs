@@ -40,6 +40,9 @@ const TABLES: &[&str] = &[
     "remediation_action",
     "findings_count",
     "findings_scan_count",
+    "reading",
+    "finding",
+    "archive_rule",
 ];
 
 /// Rows that travel together.

@@ -27,6 +27,9 @@ pub fn operation(method: &str, path: &str) -> Option<&'static str> {
         ("PUT", "/finding") => "UpdateFindings",
         ("POST", "/findingv2") => "ListFindingsV2",
         ("POST", "/analyzer/findings/statistics") => "GetFindingsStatistics",
+        ("GET", path) if path.starts_with("/analyzer/") && path.ends_with("/archive-rule") => "ListArchiveRules",
+        ("PUT", path) if path.starts_with("/analyzer/") && path.ends_with("/archive-rule") => "CreateArchiveRule",
+        ("DELETE", path) if path.starts_with("/analyzer/") && path.contains("/archive-rule/") => "DeleteArchiveRule",
         ("GET", path) if path.starts_with("/analyzer/") => "GetAnalyzer",
         ("DELETE", path) if path.starts_with("/analyzer/") => "DeleteAnalyzer",
         _ => return None,
@@ -89,6 +92,12 @@ pub fn call(
             }
             findings.forget(&analyzers.remove(position).arn);
             Ok(json!({}))
+        }
+        "ListArchiveRules" | "CreateArchiveRule" | "DeleteArchiveRule" => {
+            let name = name_in_path(request)?;
+            let analyzers = world.analyzers_mut(account, region);
+            let analyzer = analyzers.iter_mut().find(|one| one.name == name).ok_or_else(|| not_found(&name))?;
+            archive_rules(analyzer, operation, request)
         }
         _ => findings::call(world, findings, account, region, operation, &request.json()?),
     }
@@ -191,6 +200,10 @@ fn create(world: &mut World, account: &str, region: &str, input: &Value) -> Resu
     analyzer.status = "CREATING".into();
     analyzer.creating_reads = world.switches.creating_reads;
     analyzer.client_token = token.map(str::to_owned);
+    for rule in input["archiveRules"].as_array().into_iter().flatten() {
+        let name = rule["ruleName"].as_str().unwrap_or_default().to_owned();
+        analyzer.archive_rules.insert(name, rule["filter"].clone());
+    }
     if let Some(tags) = input["tags"].as_object() {
         analyzer.tags = tags.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
     }
@@ -199,8 +212,34 @@ fn create(world: &mut World, account: &str, region: &str, input: &Value) -> Resu
     Ok(json!({"arn": arn}))
 }
 
+fn archive_rules(analyzer: &mut Analyzer, operation: &str, request: &Request) -> Result<Value, ApiError> {
+    match operation {
+        "CreateArchiveRule" => {
+            let input = request.json()?;
+            let (name, filter) = (input["ruleName"].as_str().unwrap_or_default(), &input["filter"]);
+            if name.is_empty() || !filter.is_object() {
+                return Err(validation("ruleName and filter are required"));
+            }
+            analyzer.archive_rules.insert(name.to_owned(), filter.clone());
+            Ok(json!({}))
+        }
+        "DeleteArchiveRule" => {
+            let name = request.path.rsplit('/').next().unwrap_or_default();
+            analyzer.archive_rules.remove(name).ok_or_else(|| not_found(name))?;
+            Ok(json!({}))
+        }
+        _ => {
+            let describe = |(name, filter): (&String, &Value)| {
+                let at = iso(analyzer.created);
+                json!({"ruleName": name, "filter": filter, "createdAt": at, "updatedAt": at})
+            };
+            Ok(json!({"archiveRules": analyzer.archive_rules.iter().map(describe).collect::<Vec<_>>()}))
+        }
+    }
+}
+
 fn name_in_path(request: &Request) -> Result<String, ApiError> {
-    let encoded = request.path.strip_prefix("/analyzer/").unwrap_or_default();
+    let encoded = request.path.strip_prefix("/analyzer/").unwrap_or_default().split('/').next().unwrap_or_default();
     let name: String = url::form_urlencoded::parse(format!("n={}", encoded.replace('+', "%2B")).as_bytes())
         .map(|(_, value)| value.into_owned())
         .collect();

@@ -31,19 +31,19 @@ impl Findings {
     }
 
     /// Somebody archives the first active finding of an analyzer of external access.
-    pub fn archive_one(&mut self, seed: u64, analyzer: &str) {
-        let active = self.of(seed, analyzer, "ACCOUNT").into_iter().find(|finding| finding.status == "ACTIVE");
+    pub fn archive_one(&mut self, seed: u64, count: Option<u64>, analyzer: &str) {
+        let active = self.of(seed, count, analyzer, "ACCOUNT").into_iter().find(|finding| finding.status == "ACTIVE");
         if let Some(finding) = active {
             self.0.entry(analyzer.to_owned()).or_default().insert(finding.id, "ARCHIVED".into());
         }
     }
 
-    fn of(&self, seed: u64, analyzer: &str, kind: &str) -> Vec<Finding> {
-        let count = rng::hash(seed, &["findings", analyzer]) % 12;
+    fn of(&self, seed: u64, count: Option<u64>, analyzer: &str, kind: &str) -> Vec<Finding> {
+        let count = count.unwrap_or_else(|| rng::hash(seed, &["findings", analyzer]) % 12);
         (0..count)
             .map(|index| {
                 let bits = rng::hash(seed, &[analyzer, &index.to_string()]);
-                let id = format!("{}-{index:04}", hex(&bits.to_be_bytes()));
+                let id = uuid(bits, rng::hash(seed, &["id", analyzer, &index.to_string()]));
                 let made_up = ["ACTIVE", "ACTIVE", "ARCHIVED", "RESOLVED"][(bits % 4) as usize];
                 let status = self.0.get(analyzer).and_then(|changed| changed.get(&id)).map_or(made_up, String::as_str);
                 let resource_type = RESOURCE_TYPES[(bits >> 8) as usize % RESOURCE_TYPES.len()];
@@ -65,6 +65,11 @@ impl Findings {
             })
             .collect()
     }
+}
+
+fn uuid(high: u64, low: u64) -> String {
+    let digits = hex(&[high.to_be_bytes(), low.to_be_bytes()].concat());
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
 struct Finding {
@@ -127,7 +132,7 @@ pub fn call(
         .iter()
         .find(|analyzer| analyzer.arn == arn)
         .ok_or_else(|| not_found(arn))?;
-    let all = findings.of(world.seed, arn, &analyzer.kind);
+    let all = findings.of(world.seed, world.switches.findings_per_analyzer, arn, &analyzer.kind);
     match operation {
         "ListFindings" | "ListFindingsV2" => {
             let v2 = operation == "ListFindingsV2";

@@ -50,6 +50,7 @@ pub fn world(scenario: &Scenario) -> World {
         creating_reads: scenario.creating_reads,
         members_see_organization_analyzers: scenario.members_see_organization_analyzers,
         hide_accounts: false,
+        findings_per_analyzer: scenario.findings_per_analyzer,
     };
     let mut world = World {
         seed: scenario.seed,

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub analyzer_page_size: usize,
     /// Reads of a new analyzer that still answer `CREATING`.
     pub creating_reads: u32,
+    /// The findings of each analyzer; without it, each has up to eleven.
+    pub findings_per_analyzer: Option<u64>,
     /// Whether a member's own list shows the organization's analyzers: AWS does not say.
     pub members_see_organization_analyzers: bool,
     /// Refuse a request whose signature is wrong.
@@ -116,6 +118,7 @@ impl Default for Scenario {
             empty_pages: true,
             analyzer_page_size: 100,
             creating_reads: 1,
+            findings_per_analyzer: None,
             members_see_organization_analyzers: false,
             verify_signatures: true,
             aws_rate_limits: false,

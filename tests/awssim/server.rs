@@ -116,8 +116,10 @@ impl Sim {
 
     /// Somebody archives an active finding of an analyzer.
     pub fn archive_one(&self, analyzer: &str) {
-        let seed = self.world().seed;
-        lock(&self.state.findings).archive_one(seed, analyzer);
+        let world = self.world();
+        let (seed, count) = (world.seed, world.switches.findings_per_analyzer);
+        drop(world);
+        lock(&self.state.findings).archive_one(seed, count, analyzer);
     }
 
     pub fn weather(&self, rules: Vec<super::weather::Rule>) {

@@ -44,6 +44,8 @@ pub struct Switches {
     pub members_see_organization_analyzers: bool,
     /// ListAccounts answers with an empty list.
     pub hide_accounts: bool,
+    /// The findings of each analyzer; some, without it.
+    pub findings_per_analyzer: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -113,6 +115,9 @@ pub struct Analyzer {
     pub created: i64,
     pub tags: BTreeMap<String, String>,
     pub client_token: Option<String>,
+    /// What it archives, by the rule's name.
+    #[serde(default)]
+    pub archive_rules: BTreeMap<String, serde_json::Value>,
     /// Reads that still answer `CREATING`.
     #[serde(skip)]
     pub creating_reads: u32,
@@ -195,6 +200,7 @@ impl World {
             created: 1_700_000_000,
             tags: BTreeMap::new(),
             client_token: None,
+            archive_rules: BTreeMap::new(),
             creating_reads: 0,
         }
     }

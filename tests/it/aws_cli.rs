@@ -236,6 +236,12 @@ async fn access_analyzer() {
     client.ok(&aa(&format!("update-findings --analyzer-arn {} --status ARCHIVED --ids {id}", arn("own")))).await;
     let after = client.ok(&aa(&format!("list-findings --analyzer-arn {}", arn("own")))).await;
     assert_eq!(active(after["findings"].as_array().unwrap()), active(found) - 1);
+    let rule = "--analyzer-name own --rule-name ours";
+    client.ok(&aa(&format!("create-archive-rule {rule} --filter resourceType={{eq=AWS::SQS::Queue}}"))).await;
+    let rules = client.ok(&aa("list-archive-rules --analyzer-name own")).await;
+    assert_eq!(rules["archiveRules"][0]["filter"]["resourceType"]["eq"][0], "AWS::SQS::Queue");
+    client.ok(&aa(&format!("delete-archive-rule {rule}"))).await;
+    assert_eq!(client.ok(&aa("list-archive-rules --analyzer-name own")).await["archiveRules"], serde_json::json!([]));
     let none = format!("update-findings --analyzer-arn {} --status ARCHIVED --ids none", arn("own"));
     client.refused(&aa(&none), "ValidationException").await;
 

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use trustwatch::config::Exemption;
 use trustwatch::evaluate::OwnerView;
-use trustwatch::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
+use trustwatch::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ActionEnd, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport,
-    SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Claimed, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd, Retention,
+    RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -35,6 +35,10 @@ pub const VIEWS: &[&str] = &[
     "findings_statistics_history",
     "findings_by_scan",
     "redundant_analyzers",
+    "current_findings",
+    "finding_history",
+    "findings_readings",
+    "archive_rule_drift",
 ];
 
 /// A SQLite file and a Postgres schema, side by side.
@@ -174,6 +178,41 @@ impl Store for Both {
         let _turn = self.turn.lock().await;
         let here = self.sqlite.record_visits(scan, visits, worker).await;
         same(here, self.postgres.record_visits(scan, visits, worker).await)
+    }
+
+    async fn begin_readings(&self, scan: ScanId) -> Result<(), StoreError> {
+        same(self.sqlite.begin_readings(scan).await, self.postgres.begin_readings(scan).await)
+    }
+
+    async fn claim_readings(&self, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.claim_readings(scan, worker, most).await;
+        same(here, self.postgres.claim_readings(scan, worker, most).await)
+    }
+
+    async fn write_findings(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        analyzer_arn: &str,
+        findings: &[Finding],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.write_findings(scan, worker, analyzer_arn, findings, at).await;
+        same(here, self.postgres.write_findings(scan, worker, analyzer_arn, findings, at).await)
+    }
+
+    async fn end_reading(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        analyzer_arn: &str,
+        end: &ReadingEnd<'_>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let here = self.sqlite.end_reading(scan, worker, analyzer_arn, end).await;
+        same(here, self.postgres.end_reading(scan, worker, analyzer_arn, end).await)
     }
 
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {

@@ -102,6 +102,9 @@ fn the_alerts_fire_when_they_should_and_only_then() {
     named.for_each(|name| assert!(document.contains(&format!("| `{name}` |")), "{name} is not in docs/operations.md"));
 }
 
+/// A configuration with which roles need the most.
+const READS_FINDINGS: &str = "[findings]\ndetail = \"all\"\n";
+
 /// Who applies plans.
 const PEOPLE: &str = "arn:aws:iam::111111111111:role/People";
 
@@ -133,19 +136,20 @@ fn the_roles_of_the_templates_are_those_that_the_command_prints() {
     let with_external_id = "[[organizations]]\nname = \"main\"\nexternal_id = \"an-external-id\"\n";
     for (configuration, external_id, runs_on) in [
         ("", "", "ec2"),
-        ("", "", "ecs"),
+        (READS_FINDINGS, "", "ecs"),
         (with_external_id, EXTERNAL_ID, "ec2"),
         (with_external_id, EXTERNAL_ID, "eks"),
     ] {
         let printed = policies(configuration, runs_on);
         let tag_session = format!("TagSession={}", runs_on == "eks");
         let external_id = format!("ExternalId={external_id}");
+        let read_findings = format!("ReadFindings={}", configuration == READS_FINDINGS);
         let central = "CentralRoleArn=arn:aws:iam::111111111111:role/Trustwatch";
         let runs_on = format!("RunsOn={runs_on}");
         let people = format!("PrincipalArn={PEOPLE}");
         for (role, file, parameters) in [
-            ("member_role", "member-role.yaml", vec![central, &external_id, &tag_session]),
-            ("central_role", "central-role.yaml", vec![runs_on.as_str()]),
+            ("member_role", "member-role.yaml", vec![central, &external_id, &tag_session, &read_findings]),
+            ("central_role", "central-role.yaml", vec![runs_on.as_str(), &read_findings]),
             ("remediation_role", "remediation-role.yaml", vec![&people, &external_id, &tag_session]),
         ] {
             let mut python = tool("python3");
@@ -175,7 +179,7 @@ fn actions(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn terraform_allows_the_same_actions() {
-    let printed = policies("", "eks");
+    let printed = policies(READS_FINDINGS, "eks");
     for (module, role) in
         [("member-role", "member_role"), ("central-role", "central_role"), ("remediation-role", "remediation_role")]
     {

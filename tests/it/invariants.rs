@@ -150,6 +150,23 @@ const RULES: &[(&str, &str)] = &[
          EXCEPT SELECT analyzer_arn FROM current_analyzers",
     ),
     (
+        "intervals of a finding do not overlap, and last",
+        "SELECT h.analyzer_arn, h.finding_id FROM (
+             SELECT analyzer_arn, finding_id, valid_from, valid_to, lead(valid_from) OVER
+                 (PARTITION BY organization_id, analyzer_arn, finding_id ORDER BY valid_from) AS next
+             FROM finding_history) AS h
+         WHERE h.valid_to <= h.valid_from OR (h.next IS NOT NULL AND (h.valid_to IS NULL OR h.valid_to > h.next))",
+    ),
+    (
+        "what is found now is of an analyzer that there is",
+        "SELECT analyzer_arn FROM current_findings EXCEPT SELECT analyzer_arn FROM current_analyzers",
+    ),
+    (
+        "a reading that came to its end says of what, and that was tried",
+        "SELECT analyzer_arn FROM findings_readings
+         WHERE (read_at IS NULL) <> (detail IS NULL) OR read_at > tried_at OR (problem IS NULL AND read_at < tried_at)",
+    ),
+    (
         "what is known is known by its own answer",
         "SELECT region FROM current_coverage
          WHERE status <> 'unknown' AND (last_known_status <> status OR last_known_at <> checked_at)",

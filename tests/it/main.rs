@@ -22,6 +22,7 @@ mod clock;
 mod control;
 mod daemon;
 mod deploy;
+mod detail;
 mod documents;
 mod exemptions;
 mod exports;

@@ -13,7 +13,7 @@ pub type Connection = sqlx::PgConnection;
 pub type Pool = sqlx::PgPool;
 
 /// Takes only what no other transaction is taking.
-pub const SKIP_LOCKED: &str = "FOR UPDATE OF claim SKIP LOCKED";
+pub const SKIP_LOCKED: &str = "FOR UPDATE SKIP LOCKED";
 
 /// A schema of a Postgres database.
 pub struct Engine {

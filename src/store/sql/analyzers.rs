@@ -6,8 +6,8 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 
 use super::super::engine::{Connection, execute, fetch};
-use super::findings;
 use super::visits::DOING;
+use super::{findings, readings};
 use crate::model::{AccountId, Analyzer, Visit};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -91,6 +91,7 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
     close(connection, organization_key, &closings).await?;
     let gone: Vec<(String, Stamp)> = closings.iter().filter(|(arn, _)| !seen.contains_key(arn)).cloned().collect();
     findings::close(connection, organization_key, &gone).await?;
+    readings::close_all_of(connection, organization_key, &gone).await?;
     let unchanged: BTreeSet<&str> = open
         .iter()
         .map(|interval| interval.row.analyzer_arn.as_str())
@@ -112,6 +113,7 @@ pub async fn close_all_of(
     let end = |open: Open| (open.row.analyzer_arn, at.no_earlier_than(Some(open.valid_from)));
     let closings: Vec<(String, Stamp)> = open.into_iter().map(end).collect();
     findings::close(connection, organization_key, &closings).await?;
+    readings::close_all_of(connection, organization_key, &closings).await?;
     close(connection, organization_key, &closings).await
 }
 

@@ -6,6 +6,7 @@ mod exemptions;
 mod findings;
 mod finish;
 mod prune;
+mod readings;
 mod remediation;
 mod report;
 mod scans;
@@ -19,10 +20,10 @@ use chrono::{DateTime, Utc};
 use super::engine::Engine;
 use crate::config::Exemption;
 use crate::evaluate::OwnerView;
-use crate::model::{AccountId, Discovered, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
+use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, Retention, RowSink, ScanReport,
-    SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Claimed, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd, Retention,
+    RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -98,6 +99,35 @@ impl Store for Engine {
 
     async fn record_visits(&self, scan: ScanId, visits: &[Visit], worker: &str) -> Result<Vec<AccountId>, StoreError> {
         visits::record(self.writer()?, scan, visits, worker).await
+    }
+
+    async fn begin_readings(&self, scan: ScanId) -> Result<(), StoreError> {
+        readings::begin_all(self.writer()?, scan).await
+    }
+
+    async fn claim_readings(&self, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError> {
+        readings::claim(self.writer()?, scan, worker, most).await
+    }
+
+    async fn write_findings(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        analyzer_arn: &str,
+        findings: &[Finding],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        readings::write(self.writer()?, scan, worker, analyzer_arn, findings, at).await
+    }
+
+    async fn end_reading(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        analyzer_arn: &str,
+        end: &ReadingEnd<'_>,
+    ) -> Result<(), StoreError> {
+        readings::end(self.writer()?, scan, worker, analyzer_arn, end).await
     }
 
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {

@@ -79,7 +79,10 @@ pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         pruned.intervals += intervals.iter().map(|row| row.0.unsigned_abs()).sum::<u64>();
     }
     if let Some(from) = retention.history_from {
-        let analyzers: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM analyzer WHERE valid_to < $1) + (SELECT count(*) FROM findings_count WHERE valid_to < $1)")
+        let analyzers: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM analyzer WHERE valid_to < $1) + (SELECT count(*) FROM findings_count WHERE valid_to < $1)
+                    + (SELECT count(*) FROM finding WHERE valid_to < $1)",
+        )
             .bind(Stamp::from(from))
             .fetch_one(pool)
             .await
@@ -119,6 +122,12 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
         let delete = sqlx::query("DELETE FROM findings_count WHERE valid_to < $1").bind(Stamp::from(from));
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
+        let readings = sqlx::query_scalar("SELECT reading_key FROM reading ORDER BY reading_key");
+        let readings: Vec<i32> = readings.fetch_all(pool).await.doing(DOING)?;
+        for key in readings {
+            let delete = sqlx::query("DELETE FROM finding WHERE reading_key = $1 AND valid_to < $2").bind(key);
+            pruned.intervals += delete.bind(Stamp::from(from)).execute(pool).await.doing(DOING)?.rows_affected();
+        }
     }
     Ok(pruned)
 }

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use std::time::Duration;
 
 use super::super::engine::{Connection, Pool, SKIP_LOCKED, begin, execute, now};
+use super::readings;
 use crate::evaluate::OwnerView;
 use crate::model::{Account, AccountId, Discovered, Listed, ScanId};
 use crate::store::error::Doing;
@@ -62,6 +63,7 @@ pub async fn forget(connection: &mut Connection, scan: ScanId, now: Stamp) -> Re
         "DELETE FROM scan_work WHERE scan_id = $1",
         "DELETE FROM claim WHERE scan_id = $1",
         "DELETE FROM owner_view WHERE scan_id = $1",
+        "UPDATE reading SET is_due = 0, worker_key = NULL WHERE scan_id = $1 AND is_due = 1",
     ] {
         sqlx::query(statement).bind(scan).execute(&mut *connection).await?;
     }
@@ -258,6 +260,7 @@ async fn give_back(
 pub async fn leave(connection: &mut Connection, scan: ScanId, worker: &str) -> Result<bool, sqlx::Error> {
     let me = worker_key(connection, worker).await?;
     give_back(connection, scan, me, &[]).await?;
+    readings::give_back(connection, scan, me).await?;
     let unlist = "UPDATE scan_work SET lister_key = NULL WHERE scan_id = $1 AND lister_key = $2 AND listed_at IS NULL";
     sqlx::query(unlist).bind(scan).bind(me).execute(&mut *connection).await?;
     let leave = sqlx::query("DELETE FROM participant WHERE scan_id = $1 AND worker_key = $2").bind(scan).bind(me);

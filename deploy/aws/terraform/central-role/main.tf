@@ -18,6 +18,10 @@ locals {
     ecs = "ecs-tasks.amazonaws.com"
     eks = "pods.eks.amazonaws.com"
   }
+  audit = concat(
+    ["access-analyzer:GetFindingsStatistics", "access-analyzer:ListAnalyzers", "account:ListRegions"],
+    var.read_findings ? ["access-analyzer:ListArchiveRules", "access-analyzer:ListFindings", "access-analyzer:ListFindingsV2"] : [],
+  )
   assume = concat(["sts:AssumeRole"], var.runs_on == "eks" ? ["sts:TagSession"] : [])
 }
 
@@ -43,7 +47,7 @@ resource "aws_iam_role_policy" "central" {
       {
         Sid      = "AuditOwnAccount"
         Effect   = "Allow"
-        Action   = ["access-analyzer:GetFindingsStatistics", "access-analyzer:ListAnalyzers", "account:ListRegions"]
+        Action   = local.audit
         Resource = "*"
       },
       {

@@ -20,3 +20,9 @@ variable "runs_on" {
     error_message = "Expected ec2, ecs or eks."
   }
 }
+
+variable "read_findings" {
+  description = "Whether trustwatch reads findings one by one (findings.detail of its configuration)."
+  type        = bool
+  default     = false
+}

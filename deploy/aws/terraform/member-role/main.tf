@@ -11,6 +11,13 @@ terraform {
   }
 }
 
+locals {
+  audit = concat(
+    ["access-analyzer:GetFindingsStatistics", "access-analyzer:ListAnalyzers", "account:ListRegions"],
+    var.read_findings ? ["access-analyzer:ListArchiveRules", "access-analyzer:ListFindings", "access-analyzer:ListFindingsV2"] : [],
+  )
+}
+
 resource "aws_iam_role" "member" {
   name                 = var.role_name
   description          = "Lets trustwatch list the IAM Access Analyzer analyzers and the regions of this account"
@@ -36,7 +43,7 @@ resource "aws_iam_role_policy" "member" {
     Statement = [{
       Sid      = "AuditAccessAnalyzer"
       Effect   = "Allow"
-      Action   = ["access-analyzer:GetFindingsStatistics", "access-analyzer:ListAnalyzers", "account:ListRegions"]
+      Action   = local.audit
       Resource = "*"
     }]
   })

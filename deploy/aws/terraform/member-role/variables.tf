@@ -20,3 +20,9 @@ variable "tag_session" {
   type        = bool
   default     = false
 }
+
+variable "read_findings" {
+  description = "Whether trustwatch reads findings one by one (findings.detail of its configuration)."
+  type        = bool
+  default     = false
+}

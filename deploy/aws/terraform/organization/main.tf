@@ -23,6 +23,7 @@ resource "aws_cloudformation_stack_set" "member_role" {
     ExternalId     = var.external_id
     RoleName       = var.role_name
     TagSession     = tostring(var.tag_session)
+    ReadFindings   = tostring(var.read_findings)
   }
 
   auto_deployment {

@@ -37,3 +37,9 @@ variable "call_as" {
   type        = string
   default     = "SELF"
 }
+
+variable "read_findings" {
+  description = "Whether trustwatch reads findings one by one (findings.detail of its configuration)."
+  type        = bool
+  default     = false
+}

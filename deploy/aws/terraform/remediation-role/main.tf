@@ -39,6 +39,7 @@ resource "aws_iam_role_policy" "remediation" {
         Action = [
           "access-analyzer:CreateAnalyzer",
           "access-analyzer:DeleteAnalyzer",
+          "access-analyzer:UpdateFindings",
           "access-analyzer:GetAnalyzer",
           "access-analyzer:ListAnalyzers",
           "access-analyzer:TagResource",

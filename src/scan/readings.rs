@@ -1,0 +1,220 @@
+//! Findings, one by one: read after the verdicts, analyzer by analyzer, and written page by page, so that memory does not grow with
+//! them. Nothing of the verdicts hangs on it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Engine;
+use super::limits::endless;
+use super::pipeline::{Begun, IDLE_LOOKS};
+use super::sessions::Entered;
+use crate::aws::{AwsError, FindingsOf, Operation};
+use crate::config::Detail;
+use crate::model::ReadRule;
+use crate::store::{ListedFindings, ReadingEnd, Store, StoreError, ToRead};
+
+/// Accounts whose findings are read at once: each holds one page, and 16 bytes for each finding that it has listed.
+const ACCOUNTS: usize = 16;
+
+/// Analyzers claimed at once.
+const CLAIMED: u32 = 32;
+
+/// Whether everything was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// It was, here or elsewhere; or nothing is to be read.
+    All,
+    /// A stop or the scan's deadline came first.
+    Stopped,
+}
+
+struct Reader<'a> {
+    engine: &'a Engine,
+    begun: &'a Begun<'a>,
+    deadline: Instant,
+    said: AtomicBool,
+}
+
+/// Reads what is to be read, with all who take part, until it is done or has to stop.
+pub async fn read_all(
+    engine: &Engine,
+    begun: &Begun<'_>,
+    deadline: Instant,
+    stop: &CancellationToken,
+) -> Result<Read, StoreError> {
+    if engine.findings.detail == Detail::Off {
+        return Ok(Read::All);
+    }
+    let reader = Reader { engine, begun, deadline, said: AtomicBool::new(false) };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            warn!(scan.id = begun.scan_id, "the scan stops before the findings of every analyzer were read: `findings_readings` says which");
+            Ok(Read::Stopped)
+        }
+        () = sleep_until(deadline) => {
+            warn!(scan.id = begun.scan_id, "the scan's deadline passed before the findings of every analyzer were read: `findings_readings` says which");
+            Ok(Read::Stopped)
+        }
+        read = reader.work() => read.map(|()| Read::All),
+        failed = engine.keep_lease(begun.scan_id, begun.patience) => Err(failed),
+    }
+}
+
+impl<'a> Reader<'a> {
+    async fn work(&self) -> Result<(), StoreError> {
+        let Begun { scan_id, patience, .. } = *self.begun;
+        let worker = self.engine.worker.as_str();
+        patience.with("begin_readings", |store| store.begin_readings(scan_id)).await?;
+        let mut under_way = FuturesUnordered::new();
+        // At most one, beside what is under way: that may hold what a claim waits for.
+        let mut claimings = FuturesUnordered::new();
+        let mut waiting: Vec<Vec<ToRead>> = Vec::new();
+        let mut may_claim = true;
+        loop {
+            while under_way.len() < ACCOUNTS
+                && let Some(account) = waiting.pop()
+            {
+                under_way.push(self.account(account));
+            }
+            if may_claim && claimings.is_empty() && under_way.len() < ACCOUNTS {
+                claimings.push(async move {
+                    let claim = |store: &'a dyn Store| store.claim_readings(scan_id, worker, CLAIMED);
+                    patience.with("claim_readings", claim).await
+                });
+            }
+            tokio::select! {
+                Some(claimed) = claimings.next(), if !claimings.is_empty() => {
+                    let claimed = claimed?;
+                    let is_idle = claimed.analyzers.is_empty() && under_way.is_empty();
+                    if is_idle && claimed.left == 0 {
+                        return Ok(());
+                    }
+                    if is_idle {
+                        // Others read what is left, and may die of it.
+                        sleep(IDLE_LOOKS).await;
+                    }
+                    may_claim = is_idle || !claimed.analyzers.is_empty();
+                    for analyzer in claimed.analyzers {
+                        match waiting.last_mut() {
+                            Some(account) if account[0].account == analyzer.account => account.push(analyzer),
+                            _ => waiting.push(vec![analyzer]),
+                        }
+                    }
+                }
+                Some(read) = under_way.next(), if !under_way.is_empty() => {
+                    read?;
+                    may_claim = true;
+                }
+            }
+        }
+    }
+
+    /// Reads the analyzers of one account, one after another.
+    async fn account(&self, analyzers: Vec<ToRead>) -> Result<(), StoreError> {
+        let Some(account) = analyzers.first().map(|analyzer| analyzer.account) else { return Ok(()) };
+        let entered = self.begun.sessions.enter_to_read_findings(account, self.deadline).await;
+        for analyzer in &analyzers {
+            let ended = match &entered {
+                Ok(entered) => self.analyzer(entered, analyzer).await,
+                Err(error) => self.end(analyzer, Err(error), None).await,
+            };
+            match ended {
+                // Another process has taken it over, for this one seemed dead.
+                Err(StoreError::ClaimLost(_)) => {
+                    info!(analyzer.arn = analyzer.analyzer_arn, "another process reads its findings now");
+                }
+                ended => ended?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn analyzer(&self, entered: &Entered<'_>, analyzer: &ToRead) -> Result<(), StoreError> {
+        let name = analyzer.analyzer_arn.rsplit('/').next().unwrap_or_default();
+        let (aws, region) = (&self.engine.aws, &analyzer.region);
+        let rules = |session, token| async move { aws.list_archive_rules(&session, region, name, token).await };
+        let rules = match entered.all_pages(Operation::ListArchiveRules, rules).await {
+            Ok(rules) => Some(rules),
+            Err(error) => {
+                self.say(analyzer, &error);
+                None
+            }
+        };
+        let listed = self.findings(entered, analyzer).await?;
+        self.end(analyzer, listed.as_ref(), rules.as_deref()).await
+    }
+
+    /// Lists an analyzer's findings, and writes each page before it asks for the next.
+    async fn findings(
+        &self,
+        entered: &Entered<'_>,
+        analyzer: &ToRead,
+    ) -> Result<Result<ListedFindings, AwsError>, StoreError> {
+        let Begun { scan_id, patience, .. } = *self.begun;
+        let (engine, worker) = (self.engine, self.engine.worker.as_str());
+        let of = FindingsOf {
+            analyzer_arn: &analyzer.analyzer_arn,
+            analyzer_type: &analyzer.analyzer_type,
+            active_only: engine.findings.detail == Detail::Active,
+        };
+        let mut listed = ListedFindings::default();
+        let mut next_token: Option<String> = None;
+        loop {
+            let list = |session| {
+                let token = next_token.clone();
+                async move { engine.aws.list_findings(&session, &analyzer.region, &of, token).await }
+            };
+            let page = match entered.call(of.operation(), list).await {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            listed.add(page.items.iter().map(|finding| finding.id.as_str()));
+            if !page.items.is_empty() {
+                let (arn, findings, now) = (&analyzer.analyzer_arn, &page.items, engine.clock.now());
+                let write = |store: &'a dyn Store| store.write_findings(scan_id, worker, arn, findings, now);
+                patience.with("write_findings", write).await?;
+            }
+            match page.next_token {
+                None => return Ok(Ok(listed.done())),
+                same if same == next_token => return Ok(Err(endless(of.operation()))),
+                next => next_token = next,
+            }
+        }
+    }
+
+    async fn end(
+        &self,
+        analyzer: &ToRead,
+        listed: Result<&ListedFindings, &AwsError>,
+        rules: Option<&[ReadRule]>,
+    ) -> Result<(), StoreError> {
+        let Begun { scan_id, patience, .. } = *self.begun;
+        let worker = self.engine.worker.as_str();
+        let problem = listed.err().map(ToString::to_string).unwrap_or_default();
+        if let Err(error) = listed {
+            self.say(analyzer, error);
+        }
+        let detail = self.engine.findings.detail;
+        let listed = listed.map(|listed| (detail, listed)).map_err(|_| problem.as_str());
+        let end = ReadingEnd { at: self.engine.clock.now(), listed, rules };
+        let (arn, end) = (&analyzer.analyzer_arn, &end);
+        patience.with("end_reading", |store| store.end_reading(scan_id, worker, arn, end)).await
+    }
+
+    fn say(&self, analyzer: &ToRead, error: &AwsError) {
+        if !self.said.swap(true, Ordering::Relaxed) {
+            warn!(
+                analyzer.arn = analyzer.analyzer_arn,
+                error.kind = %error.kind,
+                "findings are not read everywhere, which is said once; `findings_readings` says where: {error}; `trustwatch policy` prints \
+                 what the member role needs, `findings.detail = \"off\"` does without"
+            );
+        }
+    }
+}
