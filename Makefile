@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas bench-export chaos soak
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas bench-export bench-findings chaos soak
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -65,6 +65,9 @@ bench-history: ## What a year of 1,000 accounts × 17 regions costs to keep and 
 
 bench-export: ## What reports of 340,000 rows cost, in every format
 	cargo bench --locked --bench export
+
+bench-findings: ## What it costs to read 200,000 findings one by one
+	cargo bench --locked --bench findings
 
 bench-replicas: ## What four processes on one Postgres bring against one
 	cargo bench --locked --bench replicas

@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod export;
+mod findings;
 mod migrate;
 mod policy;
 mod prune;
@@ -69,6 +70,8 @@ enum Command {
     Export(export::Export),
     /// Propose what closes the gaps, and do it.
     Remediate(remediate::Remediate),
+    /// Review findings: list them, archive what is intended, restore what is not.
+    Findings(findings::Findings),
     /// Check credentials, permissions and the database; each line says what to do.
     Doctor(doctor::Doctor),
     /// Print the least-privilege policies of the roles.
@@ -125,6 +128,7 @@ impl NotFaults for crate::export::ExportError {}
 impl NotFaults for crate::remediate::PlanError {}
 impl NotFaults for crate::remediate::NoPlan {}
 impl NotFaults for crate::remediate::Refused {}
+impl NotFaults for crate::remediate::Unbegun {}
 
 /// What every command can ask for.
 #[derive(Debug, Clone)]
@@ -181,6 +185,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Query(command) => block_on(command.run(context)),
         Command::Remediate(command) => block_on(command.run(context)),
         Command::Export(command) => block_on(command.run(context)),
+        Command::Findings(command) => block_on(command.run(context)),
         Command::Doctor(command) => block_on(command.run(context)),
     }
 }

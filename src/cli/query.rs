@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::style::clean;
 use super::{Context, Failure, closed, load_quietly, say};
-use crate::store::{self, Access, Cell, RowSink};
+use crate::store::{self, Access, Cell, RowSink, Store};
 
 /// Ask the store a question in SQL. Nothing can be changed.
 #[derive(Debug, Args)]
@@ -29,8 +29,9 @@ pub struct Query {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
     Table,
     Csv,
     Json,
@@ -40,45 +41,52 @@ impl Query {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = load_quietly(context)?;
         let store = store::open(&loaded.config.store, Access::Read).await?;
-        let result = match self.format {
-            Format::Table => {
-                let mut sink = TableSink(Table::new());
-                sink.0.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-                let result = store.query(&self.sql, &mut sink).await;
-                if result.is_ok() {
-                    say(&sink.0.to_string())?;
-                }
-                result
-            }
-            Format::Csv => {
-                let mut sink = CsvSink { writer: csv::Writer::from_writer(std::io::stdout()), error: None };
-                let result = store.query(&self.sql, &mut sink).await;
-                let error = sink.error.or(sink.writer.flush().err());
-                error.map_or(Ok(()), |error| Err(closed(error)))?;
-                result
-            }
-            Format::Json => {
-                let mut sink = JsonSink {
-                    names: Vec::new(),
-                    writer: std::io::BufWriter::new(std::io::stdout()),
-                    rows: 0,
-                    error: None,
-                };
-                let result = store.query(&self.sql, &mut sink).await;
-                if result.is_ok() {
-                    let end = sink.end();
-                    sink.note(end);
-                }
-                sink.error.map_or(Ok(()), |error| Err(closed(error)))?;
-                result
-            }
-        };
+        let printed = print(store.as_ref(), &self.sql, self.format).await;
         store.close().await;
-        Ok(result?)
+        printed
     }
 }
 
-fn plain(cell: Cell) -> String {
+/// Prints what a query answers.
+pub async fn print(store: &dyn Store, sql: &str, format: Format) -> Result<(), Failure> {
+    let result = match format {
+        Format::Table => {
+            let mut sink = TableSink(Table::new());
+            sink.0.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+            let result = store.query(sql, &mut sink).await;
+            if result.is_ok() {
+                say(&sink.0.to_string())?;
+            }
+            result
+        }
+        Format::Csv => {
+            let mut sink = CsvSink { writer: csv::Writer::from_writer(std::io::stdout()), error: None };
+            let result = store.query(sql, &mut sink).await;
+            let error = sink.error.or(sink.writer.flush().err());
+            error.map_or(Ok(()), |error| Err(closed(error)))?;
+            result
+        }
+        Format::Json => {
+            let mut sink = JsonSink {
+                names: Vec::new(),
+                writer: std::io::BufWriter::new(std::io::stdout()),
+                rows: 0,
+                error: None,
+            };
+            let result = store.query(sql, &mut sink).await;
+            if result.is_ok() {
+                let end = sink.end();
+                sink.note(end);
+            }
+            sink.error.map_or(Ok(()), |error| Err(closed(error)))?;
+            result
+        }
+    };
+    Ok(result?)
+}
+
+/// A cell as text; nothing for null.
+pub fn plain(cell: Cell) -> String {
     match cell {
         Cell::Null => String::new(),
         Cell::Integer(number) => number.to_string(),

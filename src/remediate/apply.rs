@@ -14,7 +14,7 @@ use super::access;
 use super::plan::{Plan, Step};
 use crate::aws::{AwsError, NewAnalyzer, Operation, Session};
 use crate::config::Remediation;
-use crate::model::{Analyzer, Region, Requirement, ZoneOfTrust};
+use crate::model::{AccountId, Analyzer, Region, Requirement, ZoneOfTrust};
 use crate::scan::{Engine, Limits, Sessions, advise};
 use crate::store::{ActionEnd, NewAction, Store, StoreError};
 
@@ -257,7 +257,7 @@ impl Applier<'_> {
             }
             Ok(Found::AsExpected) => self.create(step).await?,
         };
-        Ok(came.unwrap_or_else(|error| Came::Failed(explained(step, &error, &self.remediation.role))))
+        Ok(came.unwrap_or_else(|error| Came::Failed(explained(step.account, &error, &self.remediation.role))))
     }
 
     async fn create(&self, step: &Step) -> Result<Result<Came, AwsError>, StoreError> {
@@ -414,10 +414,11 @@ fn is_ours(step: &Step, analyzer: &Analyzer) -> bool {
     analyzer.name == step.analyzer_name && analyzer.zone_of_trust() == Some(step.zone)
 }
 
-fn explained(step: &Step, error: &AwsError, role: &str) -> String {
+/// What a person can do about a call that failed.
+pub fn explained(account: AccountId, error: &AwsError, role: &str) -> String {
     let advice = match (error.operation, error.code.as_deref()) {
         (Operation::AssumeRole, _) => {
-            format!("; check that `{role}` (remediation.role) is in account {} and trusts the caller", step.account)
+            format!("; check that `{role}` (remediation.role) is in account {account} and trusts the caller")
         }
         (_, Some("AccessDeniedException")) => {
             format!("; `trustwatch policy` prints what `{role}` (remediation.role) needs")

@@ -7,6 +7,7 @@ mod apply;
 mod plan;
 mod propose;
 mod render;
+mod review;
 
 use std::path::Path;
 
@@ -21,6 +22,7 @@ pub use apply::{Applied, Came, Refused, apply};
 pub use plan::{Access, Plan, PlanError, Refusal, Step, Verb, Why};
 pub use propose::{Choices, propose};
 pub use render::{Form, render};
+pub use review::{Change, Reviewed, Unbegun, review};
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]

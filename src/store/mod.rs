@@ -25,7 +25,7 @@ use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use error::StoreError;
-pub use readings::{Claimed, Listed as ListedFindings, ReadingEnd, ToRead};
+pub use readings::{Claimed, HeldFinding, Listed as ListedFindings, ReadingEnd, ToRead};
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
 pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
@@ -197,6 +197,9 @@ pub trait Store: Send + Sync {
         analyzer_arn: &str,
         end: &ReadingEnd<'_>,
     ) -> Result<(), StoreError>;
+
+    /// The findings of these ids, as they were last listed; one that is not known is left out.
+    async fn held_findings(&self, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError>;
 
     /// How the scan has gone, over all who took part.
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError>;

@@ -72,6 +72,25 @@ fn short(id: &str) -> u128 {
     })
 }
 
+/// A finding as it was last listed.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct HeldFinding {
+    /// Its id.
+    pub finding_id: String,
+    /// `ACTIVE`, `ARCHIVED` or `RESOLVED`.
+    pub status: String,
+    /// AWS's id of the organization.
+    pub organization_id: String,
+    /// The configuration's name of the organization.
+    pub organization_name: String,
+    /// The account that owns its analyzer.
+    pub owner_account_id: String,
+    /// Where that is.
+    pub region: String,
+    /// Its ARN.
+    pub analyzer_arn: String,
+}
+
 /// What came of a reading.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadingEnd<'a> {

@@ -8,8 +8,8 @@ use trustwatch::config::Exemption;
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ActionEnd, Claimed, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd, Retention,
-    RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Claimed, Ground, HeldFinding, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd,
+    Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -213,6 +213,10 @@ impl Store for Both {
         let _turn = self.turn.lock().await;
         let here = self.sqlite.end_reading(scan, worker, analyzer_arn, end).await;
         same(here, self.postgres.end_reading(scan, worker, analyzer_arn, end).await)
+    }
+
+    async fn held_findings(&self, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError> {
+        same(self.sqlite.held_findings(ids).await, self.postgres.held_findings(ids).await)
     }
 
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {

@@ -38,6 +38,7 @@ mod postgres;
 mod properties;
 mod remediation;
 mod rendered;
+mod review;
 mod sample;
 mod samples;
 mod server;

@@ -22,8 +22,8 @@ use crate::config::Exemption;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, Claimed, Ground, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd, Retention,
-    RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Claimed, Ground, HeldFinding, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd,
+    Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -128,6 +128,10 @@ impl Store for Engine {
         end: &ReadingEnd<'_>,
     ) -> Result<(), StoreError> {
         readings::end(self.writer()?, scan, worker, analyzer_arn, end).await
+    }
+
+    async fn held_findings(&self, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError> {
+        readings::held(self.reader(), ids).await
     }
 
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {

@@ -11,7 +11,7 @@ use super::work::worker_key;
 use crate::model::{Finding, ReadRule, Region, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
-use crate::store::readings::{Claimed, Listed, ReadingEnd, ToRead};
+use crate::store::readings::{Claimed, HeldFinding, Listed, ReadingEnd, ToRead};
 use crate::store::stamp::Stamp;
 use crate::store::table::Table;
 
@@ -364,4 +364,18 @@ pub async fn give_back(connection: &mut Connection, scan: ScanId, worker_key: i3
         .execute(connection)
         .await
         .map(|_| ())
+}
+
+/// The findings of these ids, as they were last listed.
+pub async fn held(pool: &Pool, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError> {
+    const DOING: &str = "looking findings up";
+    let mut connection = pool.acquire().await.doing(DOING)?;
+    let table = Table::of(ids).text("finding_id", String::as_str).done();
+    let statement = "SELECT current_findings.finding_id, current_findings.status, current_findings.organization_id,
+                            current_findings.organization_name, current_findings.owner_account_id, current_findings.region,
+                            current_findings.analyzer_arn
+                     FROM current_findings
+                     WHERE current_findings.finding_id IN (SELECT finding_id FROM new)
+                     ORDER BY current_findings.analyzer_arn, current_findings.finding_id";
+    fetch(&mut connection, &table, statement).await.doing(DOING)
 }

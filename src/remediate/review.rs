@@ -1,0 +1,134 @@
+//! The review of findings: what is intended is archived, and what was archived by mistake is active again. Each call is recorded
+//! before and after it is made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::apply::explained;
+use crate::aws::{AwsError, Operation, Session};
+use crate::config::Remediation;
+use crate::model::{AccountId, Region};
+use crate::scan::{DiscoverError, Engine, Limits, Sessions, advise};
+use crate::store::{ActionEnd, HeldFinding, NewAction, Store, StoreError};
+
+/// Findings that are changed in one call.
+const AT_ONCE: usize = 100;
+
+/// What becomes of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// They are intended.
+    Archive,
+    /// They are not, after all.
+    Restore,
+}
+
+impl Change {
+    /// The status that a finding has before.
+    pub const fn from_status(self) -> &'static str {
+        match self {
+            Self::Archive => "ACTIVE",
+            Self::Restore => "ARCHIVED",
+        }
+    }
+
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Archive => "archive_findings",
+            Self::Restore => "restore_findings",
+        }
+    }
+}
+
+/// What came of the findings of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewed {
+    /// Their analyzer.
+    pub analyzer_arn: String,
+    /// Their ids.
+    pub finding_ids: Vec<String>,
+    /// Why nothing was done, if nothing was.
+    pub problem: Option<String>,
+}
+
+/// Why nothing was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum Unbegun {
+    /// AWS does not say who we are.
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds an account id that is none.
+    #[error("the store holds an account id that is none: {0}")]
+    Corrupt(String),
+}
+
+/// Archives findings of the engine's organization, or restores them, through the role that changes things. One analyzer that refuses
+/// does not hold up the others.
+///
+/// # Errors
+/// Where nothing can be begun, or the store fails.
+pub async fn review(
+    engine: &Engine,
+    remediation: &Remediation,
+    findings: &[HeldFinding],
+    change: Change,
+    reason: &str,
+) -> Result<Vec<Reviewed>, Unbegun> {
+    let limits = Limits::new(Arc::clone(&engine.allowance));
+    let deadline = Instant::now() + engine.limits.visit_deadline.0;
+    let sessions = Sessions::begin(&engine.aws, &limits, &engine.organization, deadline).await;
+    let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
+    let mut by_analyzer: BTreeMap<&str, Vec<&HeldFinding>> = BTreeMap::new();
+    for finding in findings {
+        by_analyzer.entry(&finding.analyzer_arn).or_default().push(finding);
+    }
+    let mut reviewed = Vec::new();
+    for (arn, findings) in by_analyzer {
+        let Some(first) = findings.first() else { continue };
+        let account: AccountId =
+            first.owner_account_id.parse().map_err(|error| Unbegun::Corrupt(format!("{error}")))?;
+        let region = Region::new(&first.region);
+        for some in findings.chunks(AT_ONCE) {
+            let ids: Vec<String> = some.iter().map(|finding| finding.finding_id.clone()).collect();
+            let new = NewAction {
+                organization_id: &first.organization_id,
+                action: change.action(),
+                plan: None,
+                account,
+                region: &region,
+                analyzer_arn: Some(arn),
+                analyzer_name: arn.rsplit('/').next().unwrap_or_default(),
+                finding_ids: Some(&ids),
+                reason: Some(reason),
+                actor: &sessions.caller().arn,
+                at: engine.clock.now(),
+            };
+            let store: &dyn Store = engine.store.as_ref();
+            let number = store.begin_action(&new).await?;
+            let deadline = Instant::now() + engine.limits.visit_deadline.0;
+            let changed = async {
+                let session: Session = sessions.changing(account, &remediation.role, deadline).await?;
+                let update = || engine.aws.update_findings(&session, &region, arn, &ids, change == Change::Archive);
+                limits.in_visit(deadline).call(Operation::UpdateFindings, update).await
+            };
+            let changed = changed.await;
+            let explain = |error: &AwsError| explained(account, error, &remediation.role);
+            let problem = changed.as_ref().err().map(explain);
+            let request_id = match &changed {
+                Ok(changed) => changed.request_id.as_deref(),
+                Err(error) => error.request_id.as_deref(),
+            };
+            let result = if problem.is_none() { "done" } else { "failed" };
+            let at = engine.clock.now();
+            let end = ActionEnd { result, analyzer_arn: None, request_id, error: problem.as_deref(), at };
+            store.end_action(number, &end).await?;
+            reviewed.push(Reviewed { analyzer_arn: arn.to_owned(), finding_ids: ids, problem });
+        }
+    }
+    Ok(reviewed)
+}
