@@ -32,5 +32,7 @@ pub mod model;
 pub mod remediate;
 pub mod scan;
 pub mod schedule;
+#[cfg(feature = "security-hub")]
+pub mod security_hub;
 pub mod store;
 pub mod telemetry;

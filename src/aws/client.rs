@@ -44,6 +44,8 @@ pub struct Aws {
     pub(super) organizations: aws_sdk_organizations::Client,
     pub(super) account: aws_sdk_account::Client,
     access_analyzer: Mutex<HashMap<Region, aws_sdk_accessanalyzer::Client>>,
+    #[cfg(feature = "security-hub")]
+    security_hub: Mutex<HashMap<Region, aws_sdk_securityhub::Client>>,
     config: SdkConfig,
     home_region: String,
     traffic: Traffic,
@@ -121,6 +123,8 @@ impl Aws {
             organizations: client!(aws_sdk_organizations),
             account: client!(aws_sdk_account),
             access_analyzer: Mutex::default(),
+            #[cfg(feature = "security-hub")]
+            security_hub: Mutex::default(),
             config,
             home_region,
             traffic,
@@ -147,6 +151,20 @@ impl Aws {
                 .interceptor(self.traffic.clone())
                 .build();
             aws_sdk_accessanalyzer::Client::from_conf(config)
+        });
+        client.clone()
+    }
+
+    /// The client of Security Hub in a region; made once.
+    #[cfg(feature = "security-hub")]
+    pub(super) fn security_hub_in(&self, region: &Region) -> aws_sdk_securityhub::Client {
+        let mut clients = self.security_hub.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.entry(region.clone()).or_insert_with(|| {
+            let config = aws_sdk_securityhub::config::Builder::from(&self.config)
+                .region(aws_config::Region::new(region.as_str().to_owned()))
+                .interceptor(self.traffic.clone())
+                .build();
+            aws_sdk_securityhub::Client::from_conf(config)
         });
         client.clone()
     }

@@ -56,6 +56,8 @@ pub enum Operation {
     ListArchiveRules,
     /// `access-analyzer:UpdateFindings`
     UpdateFindings,
+    /// `securityhub:BatchImportFindings`
+    BatchImportFindings,
 }
 
 impl Operation {
@@ -82,6 +84,7 @@ impl Operation {
         Self::ListFindingsV2,
         Self::ListArchiveRules,
         Self::UpdateFindings,
+        Self::BatchImportFindings,
     ];
 
     /// The IAM action: `service:Operation`.
@@ -108,6 +111,7 @@ impl Operation {
             Self::ListFindingsV2 => "access-analyzer:ListFindingsV2",
             Self::ListArchiveRules => "access-analyzer:ListArchiveRules",
             Self::UpdateFindings => "access-analyzer:UpdateFindings",
+            Self::BatchImportFindings => "securityhub:BatchImportFindings",
         }
     }
 }

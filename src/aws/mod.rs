@@ -10,6 +10,8 @@ mod organizations;
 pub mod policy;
 mod regions;
 mod required;
+#[cfg(feature = "security-hub")]
+mod security_hub;
 mod sts;
 mod traffic;
 
@@ -19,6 +21,8 @@ pub use error::{AwsError, Operation, Remedy};
 pub use findings::FindingsOf;
 pub use organizations::{ACCESS_ANALYZER, OrganizationDescription, OuNode};
 pub use regions::{OptStatus, RegionListing};
+#[cfg(feature = "security-hub")]
+pub use security_hub::{Import, MOST_AT_ONCE};
 pub use sts::{AssumeRole, CallerIdentity};
 
 /// One page of a listing, and the token of the next.

@@ -53,6 +53,8 @@ pub struct Roles {
     pub central_arn: String,
     /// The role that reads the organization, where there is one.
     pub reader_arn: Option<String>,
+    /// The role that imports findings into Security Hub, with a wildcard for the account, where it is used.
+    pub hub_arn: Option<String>,
     /// Whether the member role is assumed from the reader role's session.
     pub chained: bool,
     /// Whether sessions carry a source identity.
@@ -101,7 +103,7 @@ impl Roles {
     /// enters the others where roles are chained.
     pub fn reader_permissions(&self) -> Value {
         let mut statements = vec![read_organization(), audit_own_account(self.reads_findings)];
-        statements.extend(self.chained.then(|| self.enter(&[&self.member_arn])));
+        statements.extend(self.chained.then(|| self.enter(&self.entered())));
         policy(&statements)
     }
 
@@ -115,7 +117,7 @@ impl Roles {
             Some(reader) => enters.push(reader.as_str()),
         }
         if !self.chained {
-            enters.push(&self.member_arn);
+            enters.extend(self.entered());
         }
         statements.push(self.enter(&enters));
         policy(&statements)
@@ -124,6 +126,11 @@ impl Roles {
     /// The permissions of the member role.
     pub fn member_permissions(&self) -> Value {
         member_permissions(self.reads_findings)
+    }
+
+    /// The roles that are assumed in each account.
+    fn entered(&self) -> Vec<&str> {
+        [self.member_arn.as_str()].into_iter().chain(self.hub_arn.as_deref()).collect()
     }
 
     fn enter(&self, roles: &[&str]) -> Value {
@@ -173,7 +180,18 @@ pub fn remediation_permissions() -> Value {
     ])
 }
 
+/// The permissions of the role that imports findings into Security Hub.
+pub fn security_hub_permissions() -> Value {
+    let action = Operation::BatchImportFindings.action();
+    policy(&[json!({"Sid": "ImportFindings", "Effect": "Allow", "Action": action, "Resource": "*"})])
+}
+
 /// The session policy, which narrows each session of that role to the same.
+pub fn security_hub_session_policy() -> String {
+    security_hub_permissions().to_string()
+}
+
+/// The session policy, which narrows each session of the role that changes things to what it is allowed.
 pub fn remediation_session_policy() -> String {
     remediation_permissions().to_string()
 }
@@ -191,11 +209,13 @@ mod tests {
     fn the_policies_allow_every_operation_that_is_called_and_nothing_else() {
         let central = Roles { reads_findings: true, ..roles(None, false) }.central_permissions().to_string();
         let remediation = remediation_permissions().to_string();
+        let hub = security_hub_permissions().to_string();
         let names = |policy: &str, operation: &Operation| policy.contains(&format!("\"{}\"", operation.action()));
         for operation in Operation::ALL {
             // GetCallerIdentity needs no permission.
             let is_needed = *operation != Operation::GetCallerIdentity;
-            assert_eq!(names(&central, operation) || names(&remediation, operation), is_needed, "{operation:?}");
+            let is_allowed = [&central, &remediation, &hub].iter().any(|policy| names(policy, operation));
+            assert_eq!(is_allowed, is_needed, "{operation:?}");
         }
         for changing in [Operation::CreateAnalyzer, Operation::DeleteAnalyzer, Operation::UpdateFindings] {
             assert!(!names(&central, &changing), "the audit may change nothing");
@@ -209,6 +229,7 @@ mod tests {
             member_arn: "arn:aws:iam::*:role/TrustwatchAudit".into(),
             central_arn: "arn:aws:iam::111111111111:role/Trustwatch".into(),
             reader_arn: reader.map(str::to_owned),
+            hub_arn: None,
             chained,
             source_identity: false,
             transitive_tags: false,
@@ -230,6 +251,16 @@ mod tests {
         assert!(!chained.central_permissions().to_string().contains("TrustwatchAudit"));
         assert!(chained.reader_permissions().to_string().contains("sts:AssumeRole"));
         assert!(chained.member_trust(None).to_string().contains("role/OrgReader\""));
+    }
+
+    #[test]
+    fn whoever_enters_accounts_may_assume_the_role_that_tells_security_hub_where_it_is_used() {
+        let hub = Some("arn:aws:iam::*:role/Hub".to_owned());
+        let alone = Roles { hub_arn: hub.clone(), ..roles(None, false) };
+        assert!(alone.central_permissions().to_string().contains("role/Hub"));
+        let chained = Roles { hub_arn: hub, ..roles(Some("arn:aws:iam::222222222222:role/OrgReader"), true) };
+        assert!(!chained.central_permissions().to_string().contains("role/Hub"));
+        assert!(chained.reader_permissions().to_string().contains("role/Hub"));
     }
 
     #[test]

@@ -17,12 +17,16 @@ use crate::store::{self, Access};
 #[command(after_help = "Examples:\n  \
     trustwatch export --format html --out report.html\n  \
     trustwatch export --format csv --status not_covered,unknown > gaps.csv\n  \
-    trustwatch export --format ocsf --at 2026-06-30T23:59:59Z --out june.json\n\n\
+    trustwatch export --format ocsf --at 2026-06-30T23:59:59Z --out june.json\n  \
+    trustwatch export --to security-hub\n\n\
     Rows stream: memory does not grow with them. Every report names the controls that the rule answers.")]
 pub struct Export {
     /// How it is written.
-    #[arg(long, value_enum)]
-    format: Format,
+    #[arg(long, value_enum, required_unless_present = "to")]
+    format: Option<Format>,
+    /// Tell this service of the newest results instead: only what has changed, from within each account and region.
+    #[arg(long, value_enum, conflicts_with_all = ["format", "out", "scan", "at", "account", "ou", "region", "status"])]
+    to: Option<To>,
     /// Where: a file, which is there whole or not at all. Without it: standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -47,6 +51,12 @@ pub struct Export {
     /// Only these statuses: covered, not_covered, not_applicable, unknown.
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     status: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum To {
+    /// AWS Security Hub, with the role `export.security_hub_role`.
+    SecurityHub,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -89,8 +99,11 @@ impl Export {
         if self.organization.is_some() {
             chosen(&loaded, self.organization.as_deref())?;
         }
+        let Some(format) = self.format else {
+            return tell(&loaded, self.organization.as_deref()).await;
+        };
         let filter = self.filter()?;
-        let (format, severity) = (self.format.into(), loaded.config.export.severity);
+        let (format, severity) = (format.into(), loaded.config.export.severity);
         let store = store::open(&loaded.config.store, Access::Stream).await?;
         let now = SystemClock.now();
         let written = match &self.out {
@@ -137,6 +150,61 @@ impl Export {
             regions: self.region.clone(),
             statuses: self.status.iter().map(status).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Tells Security Hub of the newest results.
+#[cfg(not(feature = "security-hub"))]
+#[expect(clippy::unused_async, reason = "the other build has something to wait for")]
+async fn tell(_: &crate::config::Loaded, _: Option<&str>) -> Result<(), Failure> {
+    Err(Failure::Usage(
+        "--to security-hub: this trustwatch was built without Security Hub; build it with `--features security-hub`, or write a file \
+         with `--format asff`"
+            .into(),
+    ))
+}
+
+/// Tells Security Hub of the newest results.
+#[cfg(feature = "security-hub")]
+async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Result<(), Failure> {
+    use super::say;
+    use super::style::{clean, grouped};
+
+    let stop = tokio_util::sync::CancellationToken::new();
+    crate::lifecycle::listen(stop.clone(), None)?;
+    let shared = crate::daemon::Shared::open(&loaded.config).await?;
+    let mut failed = 0;
+    let mut stopped = false;
+    for organization in chosen(loaded, organization)? {
+        let engine = shared.engine(&loaded.config, organization).await?;
+        let told = crate::security_hub::tell(&engine, &loaded.config.export, &stop).await?;
+        let number = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
+        say(&format!(
+            "{}: {} imported, {} archived, {} as they were",
+            clean(&organization.name),
+            number(told.imported),
+            number(told.archived),
+            number(told.unchanged)
+        ))?;
+        let (not_enabled, example) = &told.not_enabled;
+        if *not_enabled > 0 {
+            let where_ = number(*not_enabled);
+            say(&format!(
+                "  Security Hub is not enabled in {where_} account × regions, for example {}",
+                clean(example)
+            ))?;
+        }
+        for (why, (count, example)) in &told.failed {
+            failed += count;
+            say(&format!("  {} not imported: {}; for example {}", number(*count), clean(why), clean(example)))?;
+        }
+        stopped |= told.stopped;
+    }
+    shared.store.close().await;
+    match (stopped, failed) {
+        (true, _) => Err(Failure::Interrupted),
+        (false, 0) => Ok(()),
+        (false, failed) => Err(Failure::Failed(anyhow::anyhow!("{failed} findings were not imported"))),
     }
 }
 

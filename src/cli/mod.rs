@@ -129,6 +129,8 @@ impl NotFaults for crate::remediate::PlanError {}
 impl NotFaults for crate::remediate::NoPlan {}
 impl NotFaults for crate::remediate::Refused {}
 impl NotFaults for crate::remediate::Unbegun {}
+#[cfg(feature = "security-hub")]
+impl NotFaults for crate::security_hub::NotTold {}
 
 /// What every command can ask for.
 #[derive(Debug, Clone)]

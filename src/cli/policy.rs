@@ -23,6 +23,10 @@ pub struct Policy {
     /// people use than the one that trustwatch runs as: then the daemon can change nothing.
     #[arg(long, value_name = "ARN")]
     remediation_principal_arn: Option<String>,
+    /// Print the role that imports findings into AWS Security Hub too (`export.security_hub_role`), which trusts the one that members
+    /// trust.
+    #[arg(long)]
+    security_hub: bool,
     /// The organization whose member role is meant; without one, the first.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
@@ -65,6 +69,7 @@ impl Policy {
             member_arn: organization.member_role_arn(&partition, "*"),
             central_arn,
             reader_arn,
+            hub_arn: self.security_hub.then(|| role_arn(&loaded.config.export.security_hub_role, &partition, "*")),
             chained: organization.chain_roles,
             source_identity: organization.source_identity.is_some(),
             transitive_tags: matches!(self.runs_on, RunsOn::Eks),
@@ -110,6 +115,13 @@ impl Policy {
                 "arn": role_arn(&loaded.config.remediation.role, &partition, "<each account>"),
                 "trust_policy": roles.remediation_trust(principal, external_id),
                 "permissions_policy": policy::remediation_permissions(),
+            });
+        }
+        if self.security_hub {
+            policies["security_hub_role"] = json!({
+                "arn": role_arn(&loaded.config.export.security_hub_role, &partition, "<each account>"),
+                "trust_policy": roles.member_trust(external_id),
+                "permissions_policy": policy::security_hub_permissions(),
             });
         }
         say(&serde_json::to_string_pretty(&policies)?)?;

@@ -19,7 +19,8 @@ use crate::store::{self, Access, Cell, RowSink, Store};
     coverage_by_ou, coverage_by_account, scan_summary, scan_calls, account_visits, current_analyzers,\n\
     analyzer_history, current_exemptions, exemption_history, remediation_actions,\n\
     current_findings_statistics, findings_statistics_history, findings_by_scan, redundant_analyzers,\n\
-    current_findings, finding_history, findings_readings, archive_rule_drift")]
+    current_findings, finding_history, findings_readings, archive_rule_drift,\n\
+    security_hub_imports")]
 pub struct Query {
     /// The query: one statement that begins with SELECT, WITH, VALUES or EXPLAIN.
     #[arg(allow_hyphen_values = true)]

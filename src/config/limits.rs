@@ -60,7 +60,7 @@ pub struct Rate {
 
 /// The rates that AWS allows one account: AWS Organizations User Guide, "Quotas and service limits"; IAM User Guide, "IAM and AWS
 /// STS quotas" (its 600 a second are for all of STS, by calling account and region); AWS Account Management Reference Guide,
-/// "Quotas" (its burst is not published: we take none). Access Analyzer publishes no rate at all: ours is an assumption.
+/// "Quotas" (its burst is not published: we take none); AWS Security Hub API Reference, "Service Quotas" (`BatchImportFindings`). Access Analyzer publishes no rate at all: ours is an assumption.
 const DEFAULT_RATES: &[(&str, f64, u32)] = &[
     ("access-analyzer:CreateAnalyzer", 5.0, 5),
     ("access-analyzer:DeleteAnalyzer", 5.0, 5),
@@ -81,6 +81,7 @@ const DEFAULT_RATES: &[(&str, f64, u32)] = &[
     ("organizations:ListOrganizationalUnitsForParent", 5.0, 8),
     ("organizations:ListRoots", 1.0, 2),
     ("organizations:ListTagsForResource", 10.0, 15),
+    ("securityhub:BatchImportFindings", 10.0, 30),
     ("sts:AssumeRole", 600.0, 600),
     ("sts:GetCallerIdentity", 600.0, 600),
 ];

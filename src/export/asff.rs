@@ -6,9 +6,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::plain::Json;
-use super::{Form, Head, Row};
+use super::{ExportError, Filter, Form, Head, Row, select};
 use crate::config::Severity;
-use crate::model::{CONTROLS, RULE, Status, TITLE};
+use crate::model::{AccountId, CONTROLS, RULE, Status, TITLE};
+use crate::store::{Cell, RowSink, Store};
 
 /// Characters of a description (the same guide, "`Description`").
 const DESCRIPTION: usize = 1024;
@@ -17,16 +18,77 @@ const DESCRIPTION: usize = 1024;
 const REQUIREMENT: usize = 64;
 
 pub struct Asff {
+    maker: Maker,
+    array: Json,
+}
+
+/// Makes findings.
+struct Maker {
     made_at: DateTime<Utc>,
     severity: Severity,
-    array: Json,
+}
+
+/// A finding for Security Hub itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hub {
+    /// AWS's id of the organization.
+    pub organization_id: String,
+    /// The account.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// Whether the rule applies there.
+    pub applies: bool,
+    /// The finding, in Security Hub's format.
+    pub finding: Value,
+}
+
+#[derive(Default)]
+struct Rows(Vec<Row>);
+
+impl RowSink for Rows {
+    fn columns(&mut self, _: Vec<String>) {}
+
+    fn row(&mut self, cells: Vec<Cell>) {
+        self.0.push(Row::new(cells));
+    }
+}
+
+/// The newest results of some accounts of an organization as findings.
+///
+/// # Errors
+/// Where the store cannot be read, or holds a word that there is not.
+pub async fn for_security_hub(
+    store: &dyn Store,
+    organization: &str,
+    accounts: &[AccountId],
+    severity: Severity,
+    made_at: DateTime<Utc>,
+) -> Result<Vec<Hub>, ExportError> {
+    let filter =
+        Filter { organization: Some(organization.to_owned()), accounts: accounts.to_vec(), ..Filter::default() };
+    let mut rows = Rows::default();
+    store.query(&select::rows(&filter, None), &mut rows).await?;
+    let maker = Maker { made_at, severity };
+    let hub = |row: &Row| {
+        Ok(Hub {
+            organization_id: row.text("organization_id").to_owned(),
+            account: row.text("account_id").to_owned(),
+            region: row.text("region").to_owned(),
+            applies: row.status()? != Status::NotApplicable,
+            finding: maker.finding(row)?,
+        })
+    };
+    rows.0.iter().map(hub).collect()
 }
 
 impl Asff {
     pub const fn new(head: &Head) -> Self {
-        Self { made_at: head.made_at, severity: head.severity, array: Json::array() }
+        Self { maker: Maker { made_at: head.made_at, severity: head.severity }, array: Json::array() }
     }
+}
 
+impl Maker {
     fn finding(&self, row: &Row) -> io::Result<Value> {
         let status = row.status()?;
         let compliance = match status {
@@ -107,7 +169,7 @@ impl Form for Asff {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: Row) -> io::Result<()> {
-        let finding = self.finding(&row)?;
+        let finding = self.maker.finding(&row)?;
         self.array.value(out, &finding)
     }
 

@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use crate::config::Severity;
 use crate::store::{Cell, RowSink, Store, StoreError};
 
+pub use asff::{Hub, for_security_hub};
 pub use row::Row;
 pub use select::{Filter, Which};
 

@@ -146,6 +146,16 @@ impl<'a> Sessions<'a> {
         self.assume(role_arn, policy::remediation_session_policy(), deadline).await
     }
 
+    /// A session of the role that imports findings into Security Hub, which is assumed in every account.
+    ///
+    /// # Errors
+    /// Where the role cannot be assumed.
+    #[cfg(feature = "security-hub")]
+    pub async fn importing(&self, account: AccountId, role: &str, deadline: Instant) -> Result<Session, AwsError> {
+        let role_arn = role_arn(role, self.partition().as_str(), account.as_str());
+        self.assume(role_arn, policy::security_hub_session_policy(), deadline).await
+    }
+
     async fn assume_reader(&self, arn: &str, deadline: Instant) -> Result<Session, AwsError> {
         let request = self.request(arn.to_owned());
         let assume = || self.aws.assume_role(&Session::Caller, &request);

@@ -3,6 +3,7 @@
 //! What changes is decided in `intervals`, apart from any engine; the statements are in `sql`, once for both engines.
 
 mod error;
+mod hub;
 mod intervals;
 mod postgres;
 mod query;
@@ -25,6 +26,7 @@ use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use error::StoreError;
+pub use hub::{HubFinding, HubGround};
 pub use readings::{Claimed, HeldFinding, Listed as ListedFindings, ReadingEnd, ToRead};
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
 pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, ScanReport, ScanTotals, Unreadable};
@@ -245,6 +247,15 @@ pub trait Store: Send + Sync {
 
     /// Says what came of it.
     async fn end_action(&self, number: i64, end: &ActionEnd<'_>) -> Result<(), StoreError>;
+
+    /// What there is to import into Security Hub of an organization, by its name in the configuration; `None` before its first scan.
+    async fn hub_ground(&self, organization_name: &str) -> Result<Option<HubGround>, StoreError>;
+
+    /// What was imported of some accounts.
+    async fn hub_findings(&self, organization_id: &str, accounts: &[AccountId]) -> Result<Vec<HubFinding>, StoreError>;
+
+    /// Keeps what was imported.
+    async fn keep_hub_findings(&self, organization_id: &str, findings: &[HubFinding]) -> Result<(), StoreError>;
 
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;

@@ -43,6 +43,7 @@ const TABLES: &[&str] = &[
     "reading",
     "finding",
     "archive_rule",
+    "hub_finding",
 ];
 
 /// Rows that travel together.

@@ -9,6 +9,9 @@ use super::world::{ACCESS_ANALYZER, Account, Denial, Organization, Ou, Policy, R
 /// The role that changes things.
 pub const REMEDIATION_ROLE: &str = "TrustwatchRemediate";
 
+/// The role that imports findings.
+pub const HUB_ROLE: &str = "TrustwatchSecurityHub";
+
 const TEAMS: &[&str] = &[
     "payments",
     "ledger",
@@ -64,6 +67,7 @@ pub fn world(scenario: &Scenario) -> World {
         trusted_access: BTreeSet::from([ACCESS_ANALYZER.to_owned(), "guardduty.amazonaws.com".to_owned()]),
         default_regions: scenario.regions.clone(),
         analyzers: BTreeMap::new(),
+        hub_disabled: BTreeSet::new(),
         switches,
     };
     if scenario.delegated_administrator {
@@ -82,12 +86,16 @@ pub fn world(scenario: &Scenario) -> World {
             joined: 1_500_000_000 + rng.below(200_000_000) as i64,
             tags: BTreeMap::from([("team".to_owned(), TEAMS[rng.below(TEAMS.len() as u64) as usize].to_owned())]),
             regions: regions(scenario, rng),
-            // The role that changes things is everywhere: no StackSet forgets the management account's.
-            roles: [(scenario.member_role.clone(), with_role), (REMEDIATION_ROLE.to_owned(), true)]
-                .into_iter()
-                .filter(|(_, is_there)| *is_there)
-                .map(|(name, _)| (name, role.clone()))
-                .collect(),
+            // The roles that change things are everywhere: no StackSet forgets the management account's.
+            roles: [
+                (scenario.member_role.clone(), with_role),
+                (REMEDIATION_ROLE.to_owned(), true),
+                (HUB_ROLE.to_owned(), true),
+            ]
+            .into_iter()
+            .filter(|(_, is_there)| *is_there)
+            .map(|(name, _)| (name, role.clone()))
+            .collect(),
             denials: Vec::new(),
             id: id.clone(),
             name,

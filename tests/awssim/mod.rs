@@ -1,6 +1,6 @@
 //! awssim: a simulated AWS, spoken to over HTTP with the real SDK and AWS's own command line.
 //!
-//! One port serves STS, Organizations, Account Management and IAM Access Analyzer. As with AWS, the service and the
+//! One port serves STS, Organizations, Account Management, IAM Access Analyzer and Security Hub. As with AWS, the service and the
 //! region come from the SigV4 credential scope and the account from the access key. Behind it stands a *world* built
 //! from a seed, *weather* that breaks calls, and the *truth* that tests compare results with.
 #![allow(
@@ -18,6 +18,7 @@ pub mod control;
 pub mod counters;
 pub mod findings;
 pub mod generate;
+pub mod hub;
 pub mod management;
 pub mod organizations;
 pub mod paging;

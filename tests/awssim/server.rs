@@ -22,6 +22,7 @@ use super::auth::{Caller, Sessions, Signature, authenticate};
 use super::control::{self, Change};
 use super::counters::{Answer, Counters};
 use super::findings::Findings;
+use super::hub::{self, Hub};
 use super::scenario::Scenario;
 use super::truth::{Truth, truth};
 use super::weather::{Call, Effect, Weather};
@@ -43,6 +44,7 @@ struct State {
     weather: Mutex<Weather>,
     sessions: Mutex<Sessions>,
     findings: Mutex<Findings>,
+    hub: Mutex<Hub>,
     assumed: Mutex<Vec<Value>>,
     counters: Counters,
     verify_signatures: bool,
@@ -75,6 +77,7 @@ impl Sim {
             weather: Mutex::new(weather),
             sessions: Mutex::default(),
             findings: Mutex::default(),
+            hub: Mutex::default(),
             assumed: Mutex::default(),
             counters: Counters::default(),
             verify_signatures: scenario.verify_signatures,
@@ -120,6 +123,11 @@ impl Sim {
         let (seed, count) = (world.seed, world.switches.findings_per_analyzer);
         drop(world);
         lock(&self.state.findings).archive_one(seed, count, analyzer);
+    }
+
+    /// What Security Hub was told in an account and region.
+    pub fn hub(&self, account: &str, region: &str) -> Vec<Value> {
+        lock(&self.state.hub).of(account, region)
     }
 
     pub fn weather(&self, rules: Vec<super::weather::Rule>) {
@@ -322,6 +330,11 @@ impl State {
                 organizations::call(&world, caller, operation, &request.json()?).map(|value| Reply::json(&value))
             }
             "account" => management::call(&world, caller, operation, &request.json()?).map(|value| Reply::json(&value)),
+            "securityhub" => {
+                let mut held = lock(&self.hub);
+                hub::call(&world, &mut held, caller, &signature.region, operation, &request.json()?)
+                    .map(|value| Reply::json(&value))
+            }
             _ => {
                 let mut findings = lock(&self.findings);
                 analyzers::call(&mut world, &mut findings, caller, &signature.region, operation, request)
@@ -405,6 +418,7 @@ fn operation_of(service: &str, request: &Request) -> String {
             "/getRegionOptStatus" => Some("GetRegionOptStatus".to_owned()),
             _ => None,
         },
+        "securityhub" => hub::operation(&request.method, &request.path).map(str::to_owned),
         _ => analyzers::operation(&request.method, &request.path).map(str::to_owned),
     };
     name.unwrap_or_else(|| "Unknown".to_owned())

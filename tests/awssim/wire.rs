@@ -20,7 +20,7 @@ impl Protocol {
         match service {
             "sts" => Some(Self::Query),
             "organizations" => Some(Self::Json),
-            "account" | "access-analyzer" => Some(Self::RestJson),
+            "account" | "access-analyzer" | "securityhub" => Some(Self::RestJson),
             _ => None,
         }
     }

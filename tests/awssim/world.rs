@@ -23,6 +23,8 @@ pub struct World {
     pub default_regions: Vec<String>,
     /// Account → region → analyzers, in order of creation.
     pub analyzers: BTreeMap<String, BTreeMap<String, Vec<Analyzer>>>,
+    /// Accounts in which Security Hub is not enabled.
+    pub hub_disabled: BTreeSet<String>,
     pub switches: Switches,
 }
 

@@ -283,3 +283,31 @@ async fn each_service_has_its_own_throttling_and_its_own_fault() {
         client.refused(call, code).await;
     }
 }
+
+#[tokio::test]
+async fn security_hub() {
+    let sim = Sim::start(&Scenario::calm(2), 0).await.unwrap();
+    let client = Client::of(&sim);
+    let account = sim.world_caller();
+    let finding = |product: &str| {
+        serde_json::json!([{
+            "SchemaVersion": "2018-10-08", "Id": "one", "GeneratorId": "test", "AwsAccountId": account, "Types": ["Unusual Behaviors"],
+            "ProductArn": format!("arn:aws:securityhub:eu-west-1:{account}:product/{product}/default"),
+            "CreatedAt": "2026-01-01T00:00:00Z", "UpdatedAt": "2026-01-01T00:00:00Z", "Severity": {"Label": "LOW"},
+            "Title": "title", "Description": "description", "Resources": [{"Type": "AwsAccount", "Id": "AWS::::Account:1"}],
+        }])
+    };
+    let import = |product: &str| {
+        let file = client.folder.path().join(format!("{product}.json"));
+        std::fs::write(&file, finding(product).to_string()).unwrap();
+        format!("securityhub batch-import-findings --region eu-west-1 --findings file://{}", file.display())
+    };
+    let other = client.ok(&import("999999999999")).await;
+    assert_eq!((&other["FailedCount"], &other["FailedFindings"][0]["Id"]), (&1.into(), &"one".into()));
+    assert_eq!(client.ok(&import(&account)).await["SuccessCount"], 1);
+    let got = client.ok("securityhub get-findings --region eu-west-1").await;
+    assert_eq!(got["Findings"][0]["Title"], "title");
+    assert_eq!(client.ok("securityhub get-findings --region us-east-1").await["Findings"], serde_json::json!([]));
+    sim.world().hub_disabled.insert(account.clone());
+    client.refused(&import(&account), "InvalidAccessException").await;
+}

@@ -8,8 +8,8 @@ use trustwatch::config::Exemption;
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ActionEnd, Claimed, Ground, HeldFinding, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd,
-    Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Claimed, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan, Overview, Past,
+    Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -39,6 +39,7 @@ pub const VIEWS: &[&str] = &[
     "finding_history",
     "findings_readings",
     "archive_rule_drift",
+    "security_hub_imports",
 ];
 
 /// A SQLite file and a Postgres schema, side by side.
@@ -278,6 +279,20 @@ impl Store for Both {
 
     async fn end_action(&self, number: i64, end: &ActionEnd<'_>) -> Result<(), StoreError> {
         same(self.sqlite.end_action(number, end).await, self.postgres.end_action(number, end).await)
+    }
+
+    async fn hub_ground(&self, organization_name: &str) -> Result<Option<HubGround>, StoreError> {
+        same(self.sqlite.hub_ground(organization_name).await, self.postgres.hub_ground(organization_name).await)
+    }
+
+    async fn hub_findings(&self, organization_id: &str, accounts: &[AccountId]) -> Result<Vec<HubFinding>, StoreError> {
+        let here = self.sqlite.hub_findings(organization_id, accounts).await;
+        same(here, self.postgres.hub_findings(organization_id, accounts).await)
+    }
+
+    async fn keep_hub_findings(&self, organization_id: &str, findings: &[HubFinding]) -> Result<(), StoreError> {
+        let here = self.sqlite.keep_hub_findings(organization_id, findings).await;
+        same(here, self.postgres.keep_hub_findings(organization_id, findings).await)
     }
 
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {

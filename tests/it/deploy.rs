@@ -72,7 +72,7 @@ fn the_kubernetes_manifests_fit_their_schemas() {
 
 #[test]
 fn the_terraform_modules_are_well_formed() {
-    for module in ["member-role", "central-role", "remediation-role", "organization"] {
+    for module in ["member-role", "central-role", "remediation-role", "security-hub-role", "organization"] {
         let folder = format!("aws/terraform/{module}");
         for file in files(&folder, "tf") {
             passes(tool("hcl2tojson").arg(file));
@@ -113,7 +113,16 @@ fn policies(configuration: &str, runs_on: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("trustwatch.toml"), configuration).unwrap();
     let arn = "arn:aws:iam::111111111111:role/Trustwatch";
-    let arguments = ["policy", "--central-role-arn", arn, "--runs-on", runs_on, "--remediation-principal-arn", PEOPLE];
+    let arguments = [
+        "policy",
+        "--central-role-arn",
+        arn,
+        "--runs-on",
+        runs_on,
+        "--remediation-principal-arn",
+        PEOPLE,
+        "--security-hub",
+    ];
     let ran = run(folder.path(), &arguments, &[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     serde_json::from_str(&ran.stdout).unwrap()
@@ -149,8 +158,13 @@ fn the_roles_of_the_templates_are_those_that_the_command_prints() {
         let people = format!("PrincipalArn={PEOPLE}");
         for (role, file, parameters) in [
             ("member_role", "member-role.yaml", vec![central, &external_id, &tag_session, &read_findings]),
-            ("central_role", "central-role.yaml", vec![runs_on.as_str(), &read_findings]),
+            (
+                "central_role",
+                "central-role.yaml",
+                vec![runs_on.as_str(), &read_findings, "SecurityHubRoleName=TrustwatchSecurityHub"],
+            ),
             ("remediation_role", "remediation-role.yaml", vec![&people, &external_id, &tag_session]),
+            ("security_hub_role", "security-hub-role.yaml", vec![central, &external_id, &tag_session]),
         ] {
             let mut python = tool("python3");
             python.arg(root().join("tests/deploy/policies.py")).arg(deploy("aws/cloudformation").join(file));
@@ -171,7 +185,7 @@ fn the_roles_of_the_templates_are_those_that_the_command_prints() {
 /// The IAM actions that a text names.
 fn actions(text: &str) -> BTreeSet<String> {
     let is_action = |word: &&str| {
-        let services = ["access-analyzer:", "account:", "organizations:", "sts:"];
+        let services = ["access-analyzer:", "account:", "organizations:", "securityhub:", "sts:"];
         services.iter().any(|service| word.starts_with(service)) && *word != "sts:ExternalId"
     };
     text.split('"').filter(is_action).map(str::to_owned).collect()
@@ -180,9 +194,12 @@ fn actions(text: &str) -> BTreeSet<String> {
 #[test]
 fn terraform_allows_the_same_actions() {
     let printed = policies(READS_FINDINGS, "eks");
-    for (module, role) in
-        [("member-role", "member_role"), ("central-role", "central_role"), ("remediation-role", "remediation_role")]
-    {
+    for (module, role) in [
+        ("member-role", "member_role"),
+        ("central-role", "central_role"),
+        ("remediation-role", "remediation_role"),
+        ("security-hub-role", "security_hub_role"),
+    ] {
         let text = read(&deploy("aws/terraform").join(module).join("main.tf"));
         assert_eq!(actions(&text), actions(&printed[role].to_string()), "{module}");
     }

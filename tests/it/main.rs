@@ -28,6 +28,7 @@ mod exemptions;
 mod exports;
 mod findings;
 mod history;
+mod hub;
 mod invariants;
 mod keeping;
 mod meanwhile;

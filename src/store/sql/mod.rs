@@ -5,6 +5,7 @@ mod analyzers;
 mod exemptions;
 mod findings;
 mod finish;
+mod hub;
 mod prune;
 mod readings;
 mod remediation;
@@ -22,8 +23,8 @@ use crate::config::Exemption;
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, Claimed, Ground, HeldFinding, Joined, Known, NewAction, NewScan, Overview, Past, Pruned, ReadingEnd,
-    Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Claimed, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan, Overview, Past,
+    Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -189,6 +190,18 @@ impl Store for Engine {
 
     async fn end_action(&self, number: i64, end: &ActionEnd<'_>) -> Result<(), StoreError> {
         remediation::end_action(self.writer()?, number, end).await
+    }
+
+    async fn hub_ground(&self, organization_name: &str) -> Result<Option<HubGround>, StoreError> {
+        hub::ground(self.reader(), organization_name).await
+    }
+
+    async fn hub_findings(&self, organization_id: &str, accounts: &[AccountId]) -> Result<Vec<HubFinding>, StoreError> {
+        hub::findings(self.reader(), organization_id, accounts).await
+    }
+
+    async fn keep_hub_findings(&self, organization_id: &str, findings: &[HubFinding]) -> Result<(), StoreError> {
+        hub::keep(self.writer()?, organization_id, findings).await
     }
 
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {

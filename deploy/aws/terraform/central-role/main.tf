@@ -67,10 +67,13 @@ resource "aws_iam_role_policy" "central" {
         Resource = "*"
       },
       {
-        Sid      = "EnterAccounts"
-        Effect   = "Allow"
-        Action   = local.assume
-        Resource = ["arn:${data.aws_partition.current.partition}:iam::*:role/${var.member_role_name}"]
+        Sid    = "EnterAccounts"
+        Effect = "Allow"
+        Action = local.assume
+        Resource = [
+          for name in compact([var.member_role_name, var.security_hub_role_name]) :
+          "arn:${data.aws_partition.current.partition}:iam::*:role/${name}"
+        ]
       },
     ]
   })

@@ -26,3 +26,9 @@ variable "read_findings" {
   type        = bool
   default     = false
 }
+
+variable "security_hub_role_name" {
+  description = "The export.security_hub_role of trustwatch's configuration, where findings are imported into Security Hub; else empty."
+  type        = string
+  default     = ""
+}

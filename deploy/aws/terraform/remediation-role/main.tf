@@ -1,4 +1,5 @@
-# The role by which a plan of trustwatch is applied to one account: it creates and deletes analyzers, and nothing else.
+# The role by which a plan of trustwatch is applied to one account: it creates and deletes analyzers, archives
+# their findings, and nothing else.
 
 terraform {
   required_version = ">= 1.5"
@@ -39,10 +40,10 @@ resource "aws_iam_role_policy" "remediation" {
         Action = [
           "access-analyzer:CreateAnalyzer",
           "access-analyzer:DeleteAnalyzer",
-          "access-analyzer:UpdateFindings",
           "access-analyzer:GetAnalyzer",
           "access-analyzer:ListAnalyzers",
           "access-analyzer:TagResource",
+          "access-analyzer:UpdateFindings",
         ]
         Resource = "*"
       },
