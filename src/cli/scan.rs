@@ -86,7 +86,7 @@ impl Scan {
             let scans: Vec<_> = scans
                 .iter()
                 .map(|(report, outcome)| {
-                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "exemptions": report.exemptions, "redundant": report.redundant, "billed_analyzers": report.billed_analyzers, "calls": outcome.cost.calls, "stages": outcome.cost.stages, "bound_by": outcome.cost.bound_by})
+                    json!({"scan": report.scan, "regions": report.regions, "unreadable": report.unreadable, "exemptions": report.exemptions, "redundant": report.redundant, "billed_analyzers": report.billed_analyzers, "rule_drift": report.rule_drift, "calls": outcome.cost.calls, "stages": outcome.cost.stages, "bound_by": outcome.cost.bound_by})
                 })
                 .collect();
             say(&serde_json::to_string_pretty(&json!({"scans": scans}))?)?;

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::style::{Style, clean, counted, grouped, percent};
 use crate::model::{CallCount, ScanCost, ScanState, Scope, StageSeconds};
-use crate::store::{ExemptionUse, RegionCounts, ScanReport, ScanTotals, Unreadable};
+use crate::store::{ExemptionUse, RegionCounts, RuleDrift, ScanReport, ScanTotals, Unreadable};
 
 /// Regions and causes that are shown; the rest is counted.
 const SHOWN: usize = 8;
@@ -22,6 +22,7 @@ pub fn render(report: &ScanReport, cost: &ScanCost, now: DateTime<Utc>, style: S
         unreadable(&report.unreadable, style, &mut text);
         exemptions(&report.exemptions, now, style, &mut text);
         redundant(report, style, &mut text);
+        rule_drift(&report.rule_drift, style, &mut text);
     }
     let sum = |of: fn(&CallCount) -> u64| cost.calls.iter().map(of).sum::<u64>();
     let (made, retries, throttled) =
@@ -196,6 +197,25 @@ fn redundant(report: &ScanReport, style: Style, text: &mut String) {
             clean(&redundant.example)
         );
     }
+}
+
+fn rule_drift(drift: &[RuleDrift], style: Style, text: &mut String) {
+    if drift.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n  {}", style.bold("archive rules that are not the same everywhere"));
+    for rule in drift.iter().take(SHOWN) {
+        let _ = writeln!(
+            text,
+            "  {}  of account {}: {} without it, {} with another form of it; for example in {}",
+            style.unsure(&clean(&rule.rule_name)),
+            rule.owner_account_id,
+            counted(rule.missing, "analyzer"),
+            grouped(rule.different),
+            clean(&rule.example)
+        );
+    }
+    more(drift.len(), "rule", style, text);
 }
 
 fn more(number: usize, what: &str, style: Style, text: &mut String) {

@@ -29,7 +29,7 @@ pub use error::StoreError;
 pub use hub::{HubFinding, HubGround};
 pub use readings::{Claimed, HeldFinding, Listed as ListedFindings, ReadingEnd, ToRead};
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
-pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, ScanReport, ScanTotals, Unreadable};
+pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, RuleDrift, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};

@@ -138,6 +138,23 @@ pub struct ScanReport {
     pub redundant: Vec<Redundant>,
     /// Analyzers of unused access, which AWS bills.
     pub billed_analyzers: i64,
+    /// Archive rules that are not the same everywhere; empty where they are not read.
+    pub rule_drift: Vec<RuleDrift>,
+}
+
+/// An archive rule that an owner's analyzers of one type do not all have alike.
+#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+pub struct RuleDrift {
+    /// The account that owns the analyzers.
+    pub owner_account_id: String,
+    /// The rule.
+    pub rule_name: String,
+    /// Analyzers that lack it.
+    pub missing: i64,
+    /// Analyzers that have it, where it is not the same in all.
+    pub different: i64,
+    /// One of the regions.
+    pub example: String,
 }
 
 /// Analyzers that could go for one reason.

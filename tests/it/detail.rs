@@ -140,7 +140,10 @@ async fn archive_rules_that_are_not_the_same_everywhere_are_named(kept: Kept) {
     for region in ["us-east-1", "us-west-2"] {
         rule(region, "public", serde_json::json!({"isPublic": {"eq": ["false"]}}));
     }
-    story.complete_scan().await;
+    let report = story.complete_scan().await;
+    let reported: Vec<_> =
+        report.rule_drift.iter().map(|rule| (rule.rule_name.as_str(), rule.missing, rule.different)).collect();
+    assert_eq!(reported, [("partners", 2, 0), ("public", 0, 3)]);
     let drift = "SELECT rule_name, region, drift, analyzers FROM archive_rule_drift ORDER BY rule_name, region";
     let expected = [
         ["partners", "us-east-1", "missing", "1"],

@@ -77,7 +77,18 @@ pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError>
     .fetch_one(pool)
     .await
     .doing(DOING)?;
-    Ok(ScanReport { scan: totals, regions, unreadable, exemptions, redundant, billed_analyzers })
+    let rule_drift = sqlx::query_as(
+        "SELECT owner_account_id, rule_name, count(*) FILTER (WHERE drift = 'missing') AS missing,
+                count(*) FILTER (WHERE drift = 'different') AS different, min(region) AS example
+         FROM archive_rule_drift
+         WHERE organization_id = (SELECT organization_id FROM scan_summary WHERE scan_id = $1)
+         GROUP BY owner_account_id, analyzer_type, rule_name ORDER BY owner_account_id, analyzer_type, rule_name",
+    )
+    .bind(scan)
+    .fetch_all(pool)
+    .await
+    .doing(DOING)?;
+    Ok(ScanReport { scan: totals, regions, unreadable, exemptions, redundant, billed_analyzers, rule_drift })
 }
 
 pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, StoreError> {
