@@ -108,7 +108,7 @@ impl Findings {
 }
 
 /// A text as SQL writes it.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -11,6 +11,7 @@ mod query;
 mod remediate;
 mod run;
 mod scan;
+mod status;
 mod style;
 mod summary;
 
@@ -58,6 +59,8 @@ enum Command {
     Scan(scan::Scan),
     /// Run as a daemon: scan on the configured schedule until INT or TERM.
     Run(run::Run),
+    /// Show how it stands: coverage, its trend, and what changed since yesterday.
+    Status(status::Status),
     /// Look at the configuration.
     Config(config::Config),
     /// Bring the database's schema up to date, or move a history from SQLite to Postgres.
@@ -187,6 +190,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Query(command) => block_on(command.run(context)),
         Command::Remediate(command) => block_on(command.run(context)),
         Command::Export(command) => block_on(command.run(context)),
+        Command::Status(command) => block_on(command.run(context)),
         Command::Findings(command) => block_on(command.run(context)),
         Command::Doctor(command) => block_on(command.run(context)),
     }

@@ -43,6 +43,7 @@ mod review;
 mod sample;
 mod samples;
 mod server;
+mod status;
 mod stories;
 mod support;
 mod truth;
