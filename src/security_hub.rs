@@ -3,7 +3,7 @@
 //!
 //! What was told is remembered, so that only what has changed is told again, and what holds no more is archived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -41,6 +41,8 @@ pub struct Told {
     pub imported: u64,
     /// Findings that were archived, because they hold no more.
     pub archived: u64,
+    /// Findings that hold no more, and whose account or region can be told of nothing any more: Security Hub forgets them by itself.
+    pub let_go: u64,
     /// Findings that were as they had been told.
     pub unchanged: u64,
     /// Account × regions in which Security Hub is not enabled: how many, and one of them.
@@ -86,16 +88,21 @@ pub async fn tell(engine: &Engine, settings: &Export, stop: &CancellationToken) 
         let held = store.hub_findings(&ground.organization_id, accounts).await?;
         let mut work = decide(rows.iter().filter(|row| row.organization_id == ground.organization_id), &held, now);
         told.unchanged += work.unchanged;
+        let present: BTreeSet<&str> = rows.iter().map(|row| row.account.as_str()).collect();
+        if let Err(error) = store.keep_hub_findings(&ground.organization_id, &work.forgotten).await {
+            told.fail(format!("recording what was told: {error}"), 0, String::new());
+        }
         let mut under_way = FuturesUnordered::new();
         loop {
             while under_way.len() < TOLD_AT_ONCE
                 && !stop.is_cancelled()
                 && let Some((account, findings)) = work.by_account.pop_first()
             {
-                under_way.push(teller.account(account, findings));
+                let has_left = !present.contains(account.as_str());
+                under_way.push(teller.account(account, findings, has_left));
             }
             let Some(done) = under_way.next().await else { break };
-            told.add(done?);
+            told.add(done);
         }
         if stop.is_cancelled() {
             told.stopped = true;
@@ -109,6 +116,7 @@ impl Told {
     fn add(&mut self, other: Self) {
         self.imported += other.imported;
         self.archived += other.archived;
+        self.let_go += other.let_go;
         if self.not_enabled.0 == 0 {
             self.not_enabled.1 = other.not_enabled.1;
         }
@@ -128,6 +136,8 @@ impl Told {
 struct Work {
     /// By account, and region within: as it is to be remembered once it was told.
     by_account: BTreeMap<String, Vec<HubFinding>>,
+    /// What Security Hub has forgotten by itself: archived without a word.
+    forgotten: Vec<HubFinding>,
     unchanged: u64,
 }
 
@@ -154,8 +164,11 @@ fn decide<'a>(rows: impl Iterator<Item = &'a Hub>, held: &[HubFinding], now: Dat
             finding: row.finding.clone(),
         });
     }
-    let to_archive = |held: &&&HubFinding| !held.is_archived && now - held.imported_at < FORGOTTEN_AFTER;
-    for held in held.values().filter(to_archive) {
+    for held in held.values().filter(|held| !held.is_archived) {
+        if now - held.imported_at >= FORGOTTEN_AFTER {
+            work.forgotten.push(HubFinding { is_archived: true, ..(**held).clone() });
+            continue;
+        }
         let mut finding = held.finding.clone();
         finding["RecordState"] = json!("ARCHIVED");
         // Security Hub takes an update only where it is newer.
@@ -187,66 +200,65 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     /// Tells of one account, region after region, and remembers what was told.
-    async fn account(&self, account: String, findings: Vec<HubFinding>) -> Result<Told, NotTold> {
+    async fn account(&self, account: String, findings: Vec<HubFinding>, has_left: bool) -> Told {
         let mut told = Told::default();
         let mut kept = Vec::new();
         let deadline = Instant::now() + self.engine.limits.visit_deadline.0;
+        let role = &self.settings.security_hub_role;
         let session = match account.parse::<AccountId>() {
-            Ok(id) => self.sessions.importing(id, &self.settings.security_hub_role, deadline).await,
+            Ok(id) => self.sessions.importing(id, role, deadline).await,
             Err(error) => {
                 told.fail(format!("`{account}` is no account id: {error}"), findings.len(), account.clone());
-                return Ok(told);
+                return told;
             }
         };
-        let session = match session {
-            Ok(session) => session,
+        match session {
+            Ok(session) => {
+                let mut by_region: BTreeMap<String, Vec<HubFinding>> = BTreeMap::new();
+                for finding in findings {
+                    by_region.entry(finding.region.clone()).or_default().push(finding);
+                }
+                for (region, findings) in by_region {
+                    for some in findings.chunks(MOST_AT_ONCE) {
+                        let place = Place { account: &account, region: &region, session: &session, deadline };
+                        self.region(&place, some, &mut told, &mut kept).await;
+                    }
+                }
+            }
+            // Of an account that is closed or has left, or is not audited any more, everything is to be archived: who cannot enter it
+            // today will not tomorrow.
+            Err(_) if has_left || findings.iter().all(|finding| finding.is_archived) => {
+                told.let_go += findings.len() as u64;
+                kept = findings;
+            }
             Err(error) => {
                 let why = format!(
-                    "{}: {}; check that `{}` (export.security_hub_role) is there and trusts the caller",
+                    "{}: {}; check that `{role}` (export.security_hub_role) is there and trusts the caller",
                     error.operation.action(),
                     error.kind,
-                    self.settings.security_hub_role
                 );
-                told.fail(why, findings.len(), account);
-                return Ok(told);
-            }
-        };
-        let mut by_region: BTreeMap<String, Vec<HubFinding>> = BTreeMap::new();
-        for finding in findings {
-            by_region.entry(finding.region.clone()).or_default().push(finding);
-        }
-        for (region, findings) in by_region {
-            for some in findings.chunks(MOST_AT_ONCE) {
-                self.region(&session, &account, &region, some, deadline, &mut told, &mut kept).await;
+                told.fail(why, findings.len(), account.clone());
             }
         }
-        self.engine.store.keep_hub_findings(self.organization, &kept).await?;
-        Ok(told)
+        if let Err(error) = self.engine.store.keep_hub_findings(self.organization, &kept).await {
+            told.fail(format!("told, and not recorded, so that it is told again: {error}"), kept.len(), account);
+        }
+        told
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is told, where, and what came of it")]
-    async fn region(
-        &self,
-        session: &Session,
-        account: &str,
-        region: &str,
-        findings: &[HubFinding],
-        deadline: Instant,
-        told: &mut Told,
-        kept: &mut Vec<HubFinding>,
-    ) {
-        let place = || format!("{account} {region}");
+    async fn region(&self, place: &Place<'_>, findings: &[HubFinding], told: &mut Told, kept: &mut Vec<HubFinding>) {
+        let named = || format!("{} {}", place.account, place.region);
         let said: Vec<Value> = findings.iter().map(|finding| finding.finding.clone()).collect();
-        let region = Region::new(region);
-        let import = || self.engine.aws.import_findings(session, &region, &said);
-        match self.limits.in_visit(deadline).call(Operation::BatchImportFindings, import).await {
+        let region = Region::new(place.region);
+        let import = || self.engine.aws.import_findings(place.session, &region, &said);
+        match self.limits.in_visit(place.deadline).call(Operation::BatchImportFindings, import).await {
             Ok(import) => {
                 let why: BTreeMap<&str, &str> =
                     import.refused.iter().map(|(id, why)| (id.as_str(), why.as_str())).collect();
                 for finding in findings {
                     let id = finding.finding["Id"].as_str().unwrap_or_default();
                     match why.get(id) {
-                        Some(why) => told.fail(format!("Security Hub refused it: {why}"), 1, place()),
+                        Some(why) => told.fail(format!("Security Hub refused it: {why}"), 1, named()),
                         None => {
                             told.imported += u64::from(!finding.is_archived);
                             told.archived += u64::from(finding.is_archived);
@@ -255,17 +267,30 @@ impl Teller<'_> {
                     }
                 }
             }
+            // The account has opted out of the region since.
+            Err(error) if error.is_unrecognized_client() && findings.iter().all(|finding| finding.is_archived) => {
+                told.let_go += findings.len() as u64;
+                kept.extend_from_slice(findings);
+            }
             // "Account … is not subscribed to AWS Security Hub."
-            Err(AwsError { code: Some(code), .. }) if code == "InvalidAccessException" => {
-                told.not_enabled.1 = place();
+            Err(AwsError { code: Some(code), message, .. }) if code == "InvalidAccessException" => {
+                told.not_enabled.1 = format!("{}: {message}", named());
                 told.not_enabled.0 += findings.len() as u64;
             }
             Err(error) => {
                 let why = format!("{}: {}", error.operation.action(), error.kind);
-                told.fail(why, findings.len(), format!("{}: {}", place(), error.message));
+                told.fail(why, findings.len(), format!("{}: {}", named(), error.message));
             }
         }
     }
+}
+
+/// Where something is told.
+struct Place<'a> {
+    account: &'a str,
+    region: &'a str,
+    session: &'a Session,
+    deadline: Instant,
 }
 
 #[cfg(test)]
@@ -316,7 +341,8 @@ mod tests {
         assert_eq!(decide(rows.iter(), &held, at(29)).unchanged, 1);
         assert_eq!(decide(rows.iter(), &held, at(30)).by_account.len(), 1);
         assert_eq!(decide([].iter(), &held, at(89)).by_account.len(), 1);
-        assert_eq!(decide([].iter(), &held, at(90)).by_account.len(), 0);
+        let forgotten = decide([].iter(), &held, at(90));
+        assert_eq!((forgotten.by_account.len(), forgotten.forgotten.len()), (0, 1));
         // One that was archived and applies again is told, though it says what it said.
         let archived: Vec<HubFinding> = held.into_iter().map(|held| HubFinding { is_archived: true, ..held }).collect();
         assert_eq!(decide(rows.iter(), &archived, at(1)).by_account.len(), 1);

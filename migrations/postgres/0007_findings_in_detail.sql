@@ -18,7 +18,9 @@ CREATE TABLE reading (
     UNIQUE (organization_key, analyzer_arn)
 );
 
-CREATE INDEX reading_due ON reading (scan_id) WHERE is_due = 1;
+CREATE INDEX reading_due ON reading (scan_id, tried_at NULLS FIRST, account_id, region, analyzer_arn) WHERE is_due = 1;
+
+CREATE INDEX reading_claimed ON reading (worker_key) WHERE is_due = 1;
 
 CREATE TABLE finding (
     reading_key   INTEGER NOT NULL REFERENCES reading,
@@ -42,6 +44,10 @@ CREATE TABLE finding (
 );
 
 CREATE UNIQUE INDEX finding_now ON finding (reading_key, finding_id) WHERE valid_to IS NULL;
+
+CREATE INDEX finding_by_id ON finding (finding_id);
+
+CREATE INDEX finding_ended ON finding (valid_to) WHERE valid_to IS NOT NULL;
 
 CREATE TABLE archive_rule (
     reading_key INTEGER NOT NULL REFERENCES reading,
@@ -77,6 +83,8 @@ SELECT
 FROM finding
 JOIN reading USING (reading_key)
 JOIN organization USING (organization_key)
+JOIN analyzer ON analyzer.organization_key = reading.organization_key AND analyzer.analyzer_arn = reading.analyzer_arn
+    AND analyzer.valid_to IS NULL
 LEFT JOIN account ON account.organization_key = reading.organization_key AND account.account_id = finding.owner_id
 WHERE finding.valid_to IS NULL;
 

@@ -113,8 +113,19 @@ impl FindingsOf<'_> {
     }
 }
 
-/// The SDK fills in required members that are missing; a finding without an id or a status is none.
-fn believed(operation: Operation, finding: Finding) -> Result<Finding, AwsError> {
+/// The SDK fills in required members that are missing; a finding without an id or a status is none. Postgres keeps no NUL, which a
+/// condition may hold.
+fn believed(operation: Operation, mut finding: Finding) -> Result<Finding, AwsError> {
+    let clean = |text: &mut String| text.retain(|c| c != '\0');
+    finding.resource.iter_mut().chain(&mut finding.error).for_each(clean);
+    if let Some(access) = &mut finding.access {
+        access
+            .action
+            .iter_mut()
+            .chain(access.principal.values_mut())
+            .chain(access.condition.values_mut())
+            .for_each(clean);
+    }
     for (member, word) in [("id", &finding.id), ("status", &finding.status)] {
         if word.is_empty() || word.contains(char::is_whitespace) {
             return Err(AwsError::malformed(operation, format!("the {member} of a finding is missing")));

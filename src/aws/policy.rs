@@ -25,13 +25,8 @@ const READ: &[Operation] = &[
 ];
 
 /// What remediation calls in each account, to see and to change.
-const REMEDIATE: &[Operation] = &[
-    Operation::ListAnalyzers,
-    Operation::GetAnalyzer,
-    Operation::CreateAnalyzer,
-    Operation::DeleteAnalyzer,
-    Operation::UpdateFindings,
-];
+const REMEDIATE: &[Operation] =
+    &[Operation::ListAnalyzers, Operation::GetAnalyzer, Operation::CreateAnalyzer, Operation::DeleteAnalyzer];
 
 fn actions(operations: &[Operation]) -> Vec<&'static str> {
     let mut actions: Vec<_> = operations.iter().map(|operation| operation.action()).collect();
@@ -159,9 +154,10 @@ fn member_permissions(reads_findings: bool) -> Value {
 /// The permissions of the role that changes things. Access Analyzer makes its service-linked role with the first analyzer of an
 /// account, on behalf of whoever creates that; tags are given at creation, and an analyzer of the organization is created only by
 /// one who may see the organization (IAM User Guide, "Using service-linked roles for IAM Access Analyzer").
-pub fn remediation_permissions() -> Value {
+pub fn remediation_permissions(reviews_findings: bool) -> Value {
     let mut actions = actions(REMEDIATE);
     actions.push("access-analyzer:TagResource");
+    actions.extend(reviews_findings.then(|| Operation::UpdateFindings.action()));
     let organization = [
         Operation::DescribeOrganization.action(),
         Operation::ListAwsServiceAccess.action(),
@@ -191,9 +187,15 @@ pub fn security_hub_session_policy() -> String {
     security_hub_permissions().to_string()
 }
 
-/// The session policy, which narrows each session of the role that changes things to what it is allowed.
+/// The session policy of whoever applies a plan.
 pub fn remediation_session_policy() -> String {
-    remediation_permissions().to_string()
+    remediation_permissions(false).to_string()
+}
+
+/// The session policy of whoever archives findings: the same role, and no analyzer can be changed.
+pub fn review_session_policy() -> String {
+    let action = Operation::UpdateFindings.action();
+    policy(&[json!({"Sid": "ReviewFindings", "Effect": "Allow", "Action": action, "Resource": "*"})]).to_string()
 }
 
 /// The session policy, which narrows each session to what the audit calls, or to that and the reading of findings.
@@ -208,7 +210,7 @@ mod tests {
     #[test]
     fn the_policies_allow_every_operation_that_is_called_and_nothing_else() {
         let central = Roles { reads_findings: true, ..roles(None, false) }.central_permissions().to_string();
-        let remediation = remediation_permissions().to_string();
+        let remediation = remediation_permissions(true).to_string();
         let hub = security_hub_permissions().to_string();
         let names = |policy: &str, operation: &Operation| policy.contains(&format!("\"{}\"", operation.action()));
         for operation in Operation::ALL {

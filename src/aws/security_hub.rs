@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_securityhub::types::{
-    AwsSecurityFinding, Compliance, ComplianceStatus, Partition, Recommendation, RecordState, Remediation, Resource,
-    Severity, SeverityLabel, Workflow, WorkflowStatus,
+    AwsSecurityFinding, Compliance, ComplianceStatus, FindingProviderFields, FindingProviderSeverity, Partition,
+    Recommendation, RecordState, Remediation, Resource, Severity, SeverityLabel,
 };
 use serde_json::Value;
 
@@ -88,8 +88,16 @@ fn finding(value: &Value) -> Result<AwsSecurityFinding, String> {
         .set_status(value["Compliance"]["Status"].as_str().map(ComplianceStatus::from))
         .set_related_requirements(Some(texts(&value["Compliance"]["RelatedRequirements"])))
         .build();
-    let workflow =
-        Workflow::builder().set_status(value["Workflow"]["Status"].as_str().map(WorkflowStatus::from)).build();
+    let provided = &value["FindingProviderFields"];
+    let provided = FindingProviderFields::builder()
+        .severity(
+            FindingProviderSeverity::builder()
+                .set_label(provided["Severity"]["Label"].as_str().map(SeverityLabel::from))
+                .set_original(text(&provided["Severity"]["Original"]))
+                .build(),
+        )
+        .set_types(Some(texts(&provided["Types"])))
+        .build();
     let finding = AwsSecurityFinding::builder()
         .set_schema_version(text(&value["SchemaVersion"]))
         .set_id(text(&value["Id"]))
@@ -108,7 +116,7 @@ fn finding(value: &Value) -> Result<AwsSecurityFinding, String> {
         .set_product_fields(Some(fields))
         .set_resources(Some(resources.collect()))
         .compliance(compliance)
-        .workflow(workflow)
+        .finding_provider_fields(provided)
         .set_record_state(value["RecordState"].as_str().map(RecordState::from))
         .build();
     for (member, given) in

@@ -138,7 +138,12 @@ impl Export {
             return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…), or its path")));
         }
         let which = match (&self.at, self.scan) {
-            (Some(text), _) => Which::At(instant(text).map_err(usage)?),
+            (Some(text), _) => match instant(text).map_err(usage)? {
+                at if at > SystemClock.now() => {
+                    return Err(usage(format!("--at {text}: that is to come; expected an instant that has been")));
+                }
+                at => Which::At(at),
+            },
             (None, Some(scan)) => Which::Scan(scan),
             (None, None) => Which::Newest,
         };
@@ -173,19 +178,33 @@ async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Res
     let stop = tokio_util::sync::CancellationToken::new();
     crate::lifecycle::listen(stop.clone(), None)?;
     let shared = crate::daemon::Shared::open(&loaded.config).await?;
-    let mut failed = 0;
+    let (mut failed, mut unbegun) = (0, 0);
     let mut stopped = false;
     for organization in chosen(loaded, organization)? {
         let engine = shared.engine(&loaded.config, organization).await?;
-        let told = crate::security_hub::tell(&engine, &loaded.config.export, &stop).await?;
+        let name = clean(&organization.name);
+        // One organization that cannot be told of does not hold up the others.
+        let told = match crate::security_hub::tell(&engine, &loaded.config.export, &stop).await {
+            Ok(told) => told,
+            Err(error) => {
+                unbegun += 1;
+                eprintln!("trustwatch: {name}: {error}");
+                continue;
+            }
+        };
         let number = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
         say(&format!(
-            "{}: {} imported, {} archived, {} as they were",
-            clean(&organization.name),
+            "{name}: {} imported, {} archived, {} as they were",
             number(told.imported),
             number(told.archived),
             number(told.unchanged)
         ))?;
+        if told.let_go > 0 {
+            say(&format!(
+                "  {} hold no more, where nothing can be told any more: Security Hub forgets them by itself",
+                number(told.let_go)
+            ))?;
+        }
         let (not_enabled, example) = &told.not_enabled;
         if *not_enabled > 0 {
             let where_ = number(*not_enabled);
@@ -193,6 +212,8 @@ async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Res
                 "  Security Hub is not enabled in {where_} account × regions, for example {}",
                 clean(example)
             ))?;
+            // Where it is enabled nowhere, that is not what was asked for.
+            failed += if told.imported + told.archived + told.unchanged == 0 { *not_enabled } else { 0 };
         }
         for (why, (count, example)) in &told.failed {
             failed += count;
@@ -203,6 +224,7 @@ async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Res
     shared.store.close().await;
     match (stopped, failed) {
         (true, _) => Err(Failure::Interrupted),
+        (false, 0) if unbegun > 0 => Err(Failure::Reported),
         (false, 0) => Ok(()),
         (false, failed) => Err(Failure::Failed(anyhow::anyhow!("{failed} findings were not imported"))),
     }

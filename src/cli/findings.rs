@@ -19,7 +19,7 @@ use crate::store::{self, Access, Cell, HeldFinding, RowSink, Store};
     trustwatch findings list --public\n  \
     trustwatch findings show 0f8fad5b-d9cb-469f-a165-70867728950e\n  \
     trustwatch findings archive 0f8fad5b-d9cb-469f-a165-70867728950e --reason \"the partner's role, agreed\"\n  \
-    trustwatch findings list --type AWS::SQS::Queue --format ids | xargs trustwatch findings archive --reason \"…\"\n\n\
+    trustwatch findings list --type AWS::SQS::Queue --format ids | xargs -r trustwatch findings archive --reason \"…\"\n\n\
     They are in the store where the configuration has `findings.detail = \"active\"` or `\"all\"`; `remediation.role` archives them.")]
 pub struct Findings {
     #[command(subcommand)]
@@ -136,22 +136,23 @@ impl List {
                 Err(failure) => Err(failure),
             },
         };
-        let unread = rows(store.as_ref(), "SELECT count(*), count(problem) FROM findings_readings").await;
+        let unread = rows(store.as_ref(), "SELECT count(*), count(problem), min(read_at) FROM findings_readings").await;
         store.close().await;
         printed?;
         // On standard error, so that what is piped on is findings.
         let (_, counts) = unread?;
-        match counts.first().map(|row| (row[0].as_str(), row[1].as_str())) {
-            Some(("0", _)) if loaded.config.findings.detail == Detail::Off => {
-                eprintln!("trustwatch: no findings are read one by one: `findings.detail` is \"off\"");
+        let Some([analyzers, failed, oldest]) = counts.first().map(Vec::as_slice) else { return Ok(()) };
+        let is_off = loaded.config.findings.detail == Detail::Off;
+        match (analyzers.as_str(), is_off) {
+            ("0", true) => eprintln!("trustwatch: no findings are read one by one: `findings.detail` is \"off\""),
+            ("0", false) => eprintln!("trustwatch: no findings have been read yet: the next scan reads them"),
+            (_, true) => {
+                eprintln!("trustwatch: `findings.detail` is \"off\": these are old, some of them from {oldest}");
             }
-            Some(("0", _)) => eprintln!("trustwatch: no findings have been read yet: the next scan reads them"),
-            Some((_, failed)) if failed != "0" => {
-                eprintln!(
-                    "trustwatch: {failed} analyzers could not be read the last time: `findings_readings` says why"
-                );
-            }
-            _ => {}
+            (_, false) => {}
+        }
+        if failed != "0" {
+            eprintln!("trustwatch: {failed} analyzers could not be read the last time: `findings_readings` says why");
         }
         Ok(())
     }
@@ -183,7 +184,7 @@ impl List {
         .flatten()
         .collect();
         format!(
-            "SELECT finding_id, status, resource_type, resource, resource_account_id, resource_account_name, region, is_public, principal, since
+            "SELECT finding_id, status, resource_type, resource, resource_account_id, resource_account_name, region, is_public, principal, since, read_at
              FROM current_findings WHERE {} ORDER BY resource_account_id, region, resource, finding_id",
             conditions.join(" AND ")
         )
@@ -286,7 +287,7 @@ impl Review {
         if failed > 0 {
             return Err(Failure::Failed(anyhow::anyhow!("{failed} of {} findings are as they were", done + failed)));
         }
-        say(&format!("{} done; the next scan shows it", counted(whole(done), "finding")))
+        say(&format!("{} done", counted(whole(done), "finding")))
     }
 
     async fn review(&self, loaded: &Loaded, shared: &Shared, change: Change) -> Result<Vec<Reviewed>, Failure> {
@@ -296,11 +297,11 @@ impl Review {
         if !missing.is_empty() {
             return Err(unknown(&missing));
         }
-        if let Some(other) = held.iter().find(|finding| finding.status != change.from_status()) {
+        if let Some(other) = held.iter().find(|finding| !change.fits(finding)) {
+            let status = if other.is_listed { other.status.as_str() } else { "listed no more" };
             return Err(Failure::Failed(anyhow::anyhow!(
-                "finding {} is {}, and only one that is {} can be; nothing was changed",
+                "finding {} is {status}, and only one that is {} can be; nothing was changed",
                 other.finding_id,
-                other.status,
                 change.from_status()
             )));
         }

@@ -114,7 +114,7 @@ impl Policy {
             policies["remediation_role"] = json!({
                 "arn": role_arn(&loaded.config.remediation.role, &partition, "<each account>"),
                 "trust_policy": roles.remediation_trust(principal, external_id),
-                "permissions_policy": policy::remediation_permissions(),
+                "permissions_policy": policy::remediation_permissions(roles.reads_findings),
             });
         }
         if self.security_hub {

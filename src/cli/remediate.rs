@@ -55,7 +55,7 @@ struct Propose {
     /// The organization; needed where several are configured.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
-    /// Where the plan is written.
+    /// Where the plan is written, as JSON, however it is shown. Without it, the plan is only shown.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// How it is shown.

@@ -33,7 +33,8 @@ pub struct Exemption {
     pub ticket: Option<String>,
     /// When it ends: a day, which it includes (in UTC), or an instant. Afterwards it is as if it were not there.
     pub expires: Expiry,
-    /// The accounts that it is for; every account where nothing is named.
+    /// The accounts that it is for: those that *any* of these names, so that each more makes it wider. Every account where nothing is
+    /// named.
     #[serde(default, skip_serializing_if = "Selector::is_empty")]
     pub accounts: Selector,
     /// The regions that it is for, with wildcards; every region without it.

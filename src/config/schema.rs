@@ -124,7 +124,8 @@ impl Checker<'_> {
 
     fn fault(&mut self, schema: &Value, value: &Value, path: &Path, problem: String) {
         let is_secret = schema["writeOnly"] == Value::Bool(true);
-        let value = if is_secret { "[redacted]".to_owned() } else { value.to_string() };
+        let written = date_of(value).map_or_else(|| value.to_string(), str::to_owned);
+        let value = if is_secret { "[redacted]".to_owned() } else { written };
         let origin = self.origins.of(path);
         self.faults.push(Fault { key: shown(path), value: Some(value), origin, problem });
         self.faulty.push(path.clone());
@@ -219,8 +220,14 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
+        Value::Object(_) if date_of(value).is_some() => "a date without quotes",
         Value::Object(_) => "a table",
     }
+}
+
+/// A date of TOML's own, which its parser hands on as a table with a name that it made up.
+fn date_of(value: &Value) -> Option<&str> {
+    value.get("$__toml_private_datetime")?.as_str()
 }
 
 /// What a schema expects, for a person.

@@ -14,6 +14,9 @@ use crate::store::{Cell, RowSink, Store};
 /// Characters of a description (the same guide, "`Description`").
 const DESCRIPTION: usize = 1024;
 
+/// What kind of finding it is ("Types taxonomy for ASFF").
+const TYPE: &str = "Software and Configuration Checks/AWS Security Best Practices";
+
 /// Characters of one related requirement, and how many there may be ("`RelatedRequirements`").
 const REQUIREMENT: usize = 64;
 
@@ -41,6 +44,18 @@ pub struct Hub {
     pub applies: bool,
     /// The finding, in Security Hub's format.
     pub finding: Value,
+}
+
+/// A finding as it is imported. Its workflow is the team's: after the first import Security Hub lets nobody else change it, so
+/// none is sent; what is exempt is archived for as long as it is.
+fn importable(mut finding: Value, is_suppressed: bool) -> Value {
+    if let Some(members) = finding.as_object_mut() {
+        members.remove("Workflow");
+        if is_suppressed {
+            members.insert("RecordState".to_owned(), json!("ARCHIVED"));
+        }
+    }
+    finding
 }
 
 #[derive(Default)]
@@ -76,7 +91,7 @@ pub async fn for_security_hub(
             account: row.text("account_id").to_owned(),
             region: row.text("region").to_owned(),
             applies: row.status()? != Status::NotApplicable,
-            finding: maker.finding(row)?,
+            finding: importable(maker.finding(row)?, row.is_suppressed()?),
         })
     };
     rows.0.iter().map(hub).collect()
@@ -112,7 +127,7 @@ impl Maker {
         let partition = partition.as_str();
         let requirement = |(framework, id): &(&str, &str)| cut(&format!("{framework} {id}"), REQUIREMENT);
         let requirements: Vec<String> = CONTROLS.iter().map(requirement).collect();
-        let workflow = if row.is_exempt() {
+        let workflow = if row.is_suppressed()? {
             "SUPPRESSED"
         } else if status == Status::Covered {
             "RESOLVED"
@@ -125,12 +140,17 @@ impl Maker {
             "ProductArn": format!("arn:{partition}:securityhub:{region}:{account}:product/{account}/default"),
             "GeneratorId": format!("trustwatch/{RULE}"),
             "AwsAccountId": account,
-            "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
+            "Types": [TYPE],
             "FirstObservedAt": since,
             "LastObservedAt": row.instant("checked_at").map_or_else(|| made.clone(), text),
             "CreatedAt": since,
             "UpdatedAt": made,
             "Severity": {"Label": severity, "Original": self.severity.as_str()},
+            // By these Security Hub lets the severity of a finding change after it was first imported.
+            "FindingProviderFields": {
+                "Severity": {"Label": severity, "Original": self.severity.as_str()},
+                "Types": [TYPE],
+            },
             "Title": TITLE,
             "Description": cut(&row.sentence(), DESCRIPTION),
             "Remediation": {"Recommendation": {

@@ -76,7 +76,7 @@ impl Form for Junit {
         self.tests += 1;
         let (sentence, reason) = (escaped(&row.sentence()), escaped(row.text("reason")));
         let inner = match row.status()? {
-            _ if row.is_exempt() => {
+            _ if row.is_suppressed()? => {
                 self.skipped += 1;
                 format!("<skipped message=\"{sentence}\"/>")
             }

@@ -106,6 +106,11 @@ pub enum ExportError {
         "--scan {0}: there is no finished scan of that number; `SELECT scan_id, finished_at FROM scan_summary` lists them"
     )]
     NoScan(i64),
+    /// Nothing had been scanned by then.
+    #[error(
+        "there were no results yet at {0}; `SELECT min(finished_at) FROM scan_summary` says when the first were there"
+    )]
+    NothingYet(String),
     /// Nothing has been scanned.
     #[error("there are no results to report; run `trustwatch scan`")]
     Nothing,

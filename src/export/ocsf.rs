@@ -40,7 +40,7 @@ impl Ocsf {
             (_, Severity::High) => (4, "High"),
             (_, Severity::Critical) => (5, "Critical"),
         };
-        let (status_id, state) = if row.is_exempt() { (3, "Suppressed") } else { (1, "New") };
+        let (status_id, state) = if row.is_suppressed()? { (3, "Suppressed") } else { (1, "New") };
         let millis = |column: &str| row.instant(column).map(|at| at.timestamp_millis());
         let made = self.made_at.timestamp_millis();
         let since = millis("since").unwrap_or(made);

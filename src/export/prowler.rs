@@ -81,7 +81,7 @@ impl Prowler {
             "CHECK_TITLE" | "DESCRIPTION" => TITLE.to_owned(),
             "STATUS" => status.to_owned(),
             "STATUS_EXTENDED" => row.sentence(),
-            "MUTED" => if row.is_exempt() { "True" } else { "False" }.to_owned(),
+            "MUTED" => if row.is_exempt() && status != "PASS" { "True" } else { "False" }.to_owned(),
             "SERVICE_NAME" => "accessanalyzer".to_owned(),
             "SEVERITY" => self.severity.as_str().to_owned(),
             "RESOURCE_TYPE" => "AwsAccount".to_owned(),

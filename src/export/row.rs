@@ -67,6 +67,14 @@ impl Row {
         self.text("status").parse().map_err(io::Error::other)
     }
 
+    /// Whether it is exempt, and there is something to be exempt of.
+    ///
+    /// # Errors
+    /// As [`Row::status`].
+    pub fn is_suppressed(&self) -> io::Result<bool> {
+        Ok(self.is_exempt() && matches!(self.status()?, Status::NotCovered | Status::Unknown))
+    }
+
     /// An instant.
     pub fn instant(&self, column: &str) -> Option<DateTime<Utc>> {
         DateTime::parse_from_rfc3339(self.text(column)).ok().map(|at| at.with_timezone(&Utc))

@@ -234,7 +234,8 @@ pub async fn head(
     };
     let scans: Vec<ScanLine> = scans.into_iter().map(line).collect();
     if scans.is_empty() {
-        return Err(ExportError::Nothing);
+        let then = at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+        return Err(then.map_or(ExportError::Nothing, ExportError::NothingYet));
     }
     let trend = if let [scan] = scans.as_slice() {
         let of = literal(&scan.organization_id);

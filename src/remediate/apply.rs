@@ -248,7 +248,13 @@ impl Applier<'_> {
             return Ok(Came::Stopped);
         }
         let came = match found {
-            Err(error) => Err(error),
+            Err(error) => {
+                let number = self.begin(step, "create_analyzer", &step.analyzer_name).await?;
+                let request_id = error.request_id.clone();
+                let came = Err(error);
+                self.end(number, "failed", None, request_id.as_deref(), &came).await?;
+                came
+            }
             Ok(Found::Ours(analyzer)) => {
                 let number = self.begin(step, "create_analyzer", &step.analyzer_name).await?;
                 let came = self.wait(step, Some((*analyzer).clone()), true).await;

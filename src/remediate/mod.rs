@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::aws::{ACCESS_ANALYZER, AwsError, Operation};
 use crate::config::Remediation;
+use crate::model::Requirement;
 use crate::scan::{DiscoverError, Engine, Limits, Sessions, advise, organization};
 use crate::store::{Store, StoreError};
 
@@ -30,6 +31,18 @@ pub enum NoPlan {
     /// Nothing has been scanned to its end.
     #[error("there is no completed scan of `{0}` to go by; run `trustwatch scan`")]
     NoScan(String),
+    /// The rule is another since the newest scan.
+    #[error(
+        "the newest completed scan of `{name}` asked for `{scanned}`, and the configuration asks for `{configured}` now; run `trustwatch scan`"
+    )]
+    OtherRule {
+        /// The configuration's name of the organization.
+        name: String,
+        /// What it asked for.
+        scanned: Requirement,
+        /// What it asks for.
+        configured: Requirement,
+    },
     /// The organization cannot be read.
     #[error(transparent)]
     Discover(#[from] DiscoverError),
@@ -95,5 +108,9 @@ pub async fn plan(engine: &Engine, remediation: &Remediation, choices: Choices) 
     let store: &dyn Store = engine.store.as_ref();
     let ground = store.ground(name, access.delegated_administrator).await?;
     let ground = ground.ok_or_else(|| NoPlan::NoScan(name.clone()))?;
+    let configured = engine.organization.requirement;
+    if ground.requirement != configured {
+        return Err(NoPlan::OtherRule { name: name.clone(), scanned: ground.requirement, configured });
+    }
     Ok(propose(name, &ground, access, remediation, choices, engine.clock.now()))
 }

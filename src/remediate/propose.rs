@@ -265,7 +265,7 @@ impl<'a> Proposal<'a> {
                 accounts: whole(left.accounts),
                 account_regions: whole(left.account_regions),
                 example: left.example_account_id.clone(),
-                advice: advise(why, &left.why),
+                advice: advise(why, &left.why, self.access),
             }
         });
         let of_gaps = self.refused.iter().map(|((why, reason), places)| {
@@ -277,7 +277,7 @@ impl<'a> Proposal<'a> {
                 accounts: accounts.len(),
                 account_regions: places.len(),
                 example,
-                advice: advise(*why, reason),
+                advice: advise(*why, reason, self.access),
             }
         });
         of_gaps.chain(of_left).collect()
@@ -285,7 +285,8 @@ impl<'a> Proposal<'a> {
 }
 
 /// What a person can do.
-fn advise(why: Why, reason: &str) -> String {
+fn advise(why: Why, reason: &str, access: &Access) -> String {
+    const STAYS: &str = "what disabled it is over: scan again; if it stays DISABLED, delete it by hand, with its findings, and make another plan";
     match why {
         Why::Unreadable => {
             "what could not be read is neither covered nor a gap: `account_visits` says what AWS answered"
@@ -301,6 +302,8 @@ fn advise(why: Why, reason: &str) -> String {
         Why::BeingCreated => "wait for it to become ACTIVE, and scan again",
         Why::Failed => "`--replace-failed` deletes it, with its findings, and creates another",
         Why::Disabled => match reason {
+            "AWS_SERVICE_ACCESS_DISABLED" if access.trusted == Some(true) => STAYS,
+            "DELEGATED_ADMINISTRATOR_DEREGISTERED" if access.delegated_administrator.is_some() => STAYS,
             "AWS_SERVICE_ACCESS_DISABLED" => {
                 "enable trusted access again: `aws organizations enable-aws-service-access --service-principal \
                  access-analyzer.amazonaws.com`"

@@ -34,6 +34,19 @@ impl Change {
         }
     }
 
+    /// The status that it has afterwards.
+    pub const fn to_status(self) -> &'static str {
+        match self {
+            Self::Archive => "ARCHIVED",
+            Self::Restore => "ACTIVE",
+        }
+    }
+
+    /// Whether a finding can be changed so. One that was archived is not listed where only active ones are.
+    pub fn fits(self, finding: &HeldFinding) -> bool {
+        finding.status == self.from_status() && (finding.is_listed || self == Self::Restore)
+    }
+
     const fn action(self) -> &'static str {
         match self {
             Self::Archive => "archive_findings",
@@ -112,7 +125,7 @@ pub async fn review(
             let number = store.begin_action(&new).await?;
             let deadline = Instant::now() + engine.limits.visit_deadline.0;
             let changed = async {
-                let session: Session = sessions.changing(account, &remediation.role, deadline).await?;
+                let session: Session = sessions.reviewing(account, &remediation.role, deadline).await?;
                 let update = || engine.aws.update_findings(&session, &region, arn, &ids, change == Change::Archive);
                 limits.in_visit(deadline).call(Operation::UpdateFindings, update).await
             };
@@ -127,6 +140,10 @@ pub async fn review(
             let at = engine.clock.now();
             let end = ActionEnd { result, analyzer_arn: None, request_id, error: problem.as_deref(), at };
             store.end_action(number, &end).await?;
+            if problem.is_none() {
+                let some: Vec<HeldFinding> = some.iter().map(|finding| (*finding).clone()).collect();
+                store.set_status(&some, change.to_status(), at).await?;
+            }
             reviewed.push(Reviewed { analyzer_arn: arn.to_owned(), finding_ids: ids, problem });
         }
     }

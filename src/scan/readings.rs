@@ -1,6 +1,7 @@
 //! Findings, one by one: read after the verdicts, analyzer by analyzer, and written page by page, so that memory does not grow with
 //! them. Nothing of the verdicts hangs on it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
@@ -15,7 +16,7 @@ use super::pipeline::{Begun, IDLE_LOOKS};
 use super::sessions::Entered;
 use crate::aws::{AwsError, FindingsOf, Operation};
 use crate::config::Detail;
-use crate::model::ReadRule;
+use crate::model::{ErrorKind, ReadRule};
 use crate::store::{ListedFindings, ReadingEnd, Store, StoreError, ToRead};
 
 /// Accounts whose findings are read at once: each holds one page, and 16 bytes for each finding that it has listed.
@@ -31,6 +32,12 @@ pub enum Read {
     All,
     /// A stop or the scan's deadline came first.
     Stopped,
+}
+
+/// Why an analyzer was not read to its end.
+enum Failed {
+    Aws(AwsError),
+    Store(StoreError),
 }
 
 struct Reader<'a> {
@@ -76,6 +83,8 @@ impl<'a> Reader<'a> {
         let mut claimings = FuturesUnordered::new();
         let mut waiting: Vec<Vec<ToRead>> = Vec::new();
         let mut may_claim = true;
+        // What is claimed here and not read to its end.
+        let mut held: BTreeSet<String> = BTreeSet::new();
         loop {
             while under_way.len() < ACCOUNTS
                 && let Some(account) = waiting.pop()
@@ -83,8 +92,12 @@ impl<'a> Reader<'a> {
                 under_way.push(self.account(account));
             }
             if may_claim && claimings.is_empty() && under_way.len() < ACCOUNTS {
+                let held: Vec<String> = held.iter().cloned().collect();
                 claimings.push(async move {
-                    let claim = |store: &'a dyn Store| store.claim_readings(scan_id, worker, CLAIMED);
+                    let claim = |store: &'a dyn Store| {
+                        let held = held.clone();
+                        async move { store.claim_readings(scan_id, worker, CLAIMED, &held).await }
+                    };
                     patience.with("claim_readings", claim).await
                 });
             }
@@ -92,7 +105,7 @@ impl<'a> Reader<'a> {
                 Some(claimed) = claimings.next(), if !claimings.is_empty() => {
                     let claimed = claimed?;
                     let is_idle = claimed.analyzers.is_empty() && under_way.is_empty();
-                    if is_idle && claimed.left == 0 {
+                    if is_idle && !claimed.any_left {
                         return Ok(());
                     }
                     if is_idle {
@@ -101,6 +114,7 @@ impl<'a> Reader<'a> {
                     }
                     may_claim = is_idle || !claimed.analyzers.is_empty();
                     for analyzer in claimed.analyzers {
+                        held.insert(analyzer.analyzer_arn.clone());
                         match waiting.last_mut() {
                             Some(account) if account[0].account == analyzer.account => account.push(analyzer),
                             _ => waiting.push(vec![analyzer]),
@@ -108,21 +122,24 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Some(read) = under_way.next(), if !under_way.is_empty() => {
-                    read?;
+                    let read: Vec<ToRead> = read?;
+                    for analyzer in &read {
+                        held.remove(&analyzer.analyzer_arn);
+                    }
                     may_claim = true;
                 }
             }
         }
     }
 
-    /// Reads the analyzers of one account, one after another.
-    async fn account(&self, analyzers: Vec<ToRead>) -> Result<(), StoreError> {
-        let Some(account) = analyzers.first().map(|analyzer| analyzer.account) else { return Ok(()) };
+    /// Reads the analyzers of one account, one after another; and says which those were.
+    async fn account(&self, analyzers: Vec<ToRead>) -> Result<Vec<ToRead>, StoreError> {
+        let Some(account) = analyzers.first().map(|analyzer| analyzer.account) else { return Ok(analyzers) };
         let entered = self.begun.sessions.enter_to_read_findings(account, self.deadline).await;
         for analyzer in &analyzers {
             let ended = match &entered {
                 Ok(entered) => self.analyzer(entered, analyzer).await,
-                Err(error) => self.end(analyzer, Err(error), None).await,
+                Err(error) => self.fail(analyzer, error, None).await,
             };
             match ended {
                 // Another process has taken it over, for this one seemed dead.
@@ -132,22 +149,35 @@ impl<'a> Reader<'a> {
                 ended => ended?,
             }
         }
-        Ok(())
+        Ok(analyzers)
     }
 
     async fn analyzer(&self, entered: &Entered<'_>, analyzer: &ToRead) -> Result<(), StoreError> {
         let name = analyzer.analyzer_arn.rsplit('/').next().unwrap_or_default();
         let (aws, region) = (&self.engine.aws, &analyzer.region);
         let rules = |session, token| async move { aws.list_archive_rules(&session, region, name, token).await };
-        let rules = match entered.all_pages(Operation::ListArchiveRules, rules).await {
+        let rules = match entered.all_pages_in(region, Operation::ListArchiveRules, rules).await {
             Ok(rules) => Some(rules),
+            // Who waited in vain once does not wait again.
+            Err(error) if error.kind == ErrorKind::Timeout => return self.fail(analyzer, &error, None).await,
             Err(error) => {
                 self.say(analyzer, &error);
                 None
             }
         };
-        let listed = self.findings(entered, analyzer).await?;
-        self.end(analyzer, listed.as_ref(), rules.as_deref()).await
+        let rules = rules.as_deref();
+        match self.findings(entered, analyzer).await? {
+            Ok(listed) => {
+                let listed = Ok((self.engine.findings.detail, &listed));
+                self.end(analyzer, ReadingEnd { at: self.engine.clock.now(), listed, rules }).await
+            }
+            Err(Failed::Aws(error)) => self.fail(analyzer, &error, rules).await,
+            Err(Failed::Store(error)) => {
+                warn!(analyzer.arn = analyzer.analyzer_arn, "its findings cannot be kept: {error}");
+                let problem = error.to_string();
+                self.end(analyzer, ReadingEnd { at: self.engine.clock.now(), listed: Err(&problem), rules }).await
+            }
+        }
     }
 
     /// Lists an analyzer's findings, and writes each page before it asks for the next.
@@ -155,7 +185,7 @@ impl<'a> Reader<'a> {
         &self,
         entered: &Entered<'_>,
         analyzer: &ToRead,
-    ) -> Result<Result<ListedFindings, AwsError>, StoreError> {
+    ) -> Result<Result<ListedFindings, Failed>, StoreError> {
         let Begun { scan_id, patience, .. } = *self.begun;
         let (engine, worker) = (self.engine, self.engine.worker.as_str());
         let of = FindingsOf {
@@ -170,39 +200,38 @@ impl<'a> Reader<'a> {
                 let token = next_token.clone();
                 async move { engine.aws.list_findings(&session, &analyzer.region, &of, token).await }
             };
-            let page = match entered.call(of.operation(), list).await {
+            let page = match entered.call_in(&analyzer.region, of.operation(), list).await {
                 Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Ok(Err(Failed::Aws(error))),
             };
             listed.add(page.items.iter().map(|finding| finding.id.as_str()));
             if !page.items.is_empty() {
                 let (arn, findings, now) = (&analyzer.analyzer_arn, &page.items, engine.clock.now());
                 let write = |store: &'a dyn Store| store.write_findings(scan_id, worker, arn, findings, now);
-                patience.with("write_findings", write).await?;
+                match patience.with("write_findings", write).await {
+                    // What the database does not take of one analyzer is no reason to leave all others unread.
+                    Err(error @ StoreError::Statement { .. }) => return Ok(Err(Failed::Store(error))),
+                    written => written?,
+                }
             }
             match page.next_token {
                 None => return Ok(Ok(listed.done())),
-                same if same == next_token => return Ok(Err(endless(of.operation()))),
+                same if same == next_token => return Ok(Err(Failed::Aws(endless(of.operation())))),
                 next => next_token = next,
             }
         }
     }
 
-    async fn end(
-        &self,
-        analyzer: &ToRead,
-        listed: Result<&ListedFindings, &AwsError>,
-        rules: Option<&[ReadRule]>,
-    ) -> Result<(), StoreError> {
+    /// Ends a reading that failed.
+    async fn fail(&self, analyzer: &ToRead, error: &AwsError, rules: Option<&[ReadRule]>) -> Result<(), StoreError> {
+        self.say(analyzer, error);
+        let problem = error.to_string();
+        self.end(analyzer, ReadingEnd { at: self.engine.clock.now(), listed: Err(&problem), rules }).await
+    }
+
+    async fn end(&self, analyzer: &ToRead, end: ReadingEnd<'_>) -> Result<(), StoreError> {
         let Begun { scan_id, patience, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
-        let problem = listed.err().map(ToString::to_string).unwrap_or_default();
-        if let Err(error) = listed {
-            self.say(analyzer, error);
-        }
-        let detail = self.engine.findings.detail;
-        let listed = listed.map(|listed| (detail, listed)).map_err(|_| problem.as_str());
-        let end = ReadingEnd { at: self.engine.clock.now(), listed, rules };
         let (arn, end) = (&analyzer.analyzer_arn, &end);
         patience.with("end_reading", |store| store.end_reading(scan_id, worker, arn, end)).await
     }

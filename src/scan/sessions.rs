@@ -146,6 +146,15 @@ impl<'a> Sessions<'a> {
         self.assume(role_arn, policy::remediation_session_policy(), deadline).await
     }
 
+    /// A session of the role that changes things, which may archive findings and no more.
+    ///
+    /// # Errors
+    /// Where the role cannot be assumed.
+    pub async fn reviewing(&self, account: AccountId, role: &str, deadline: Instant) -> Result<Session, AwsError> {
+        let role_arn = role_arn(role, self.partition().as_str(), account.as_str());
+        self.assume(role_arn, policy::review_session_policy(), deadline).await
+    }
+
     /// A session of the role that imports findings into Security Hub, which is assumed in every account.
     ///
     /// # Errors
@@ -224,7 +233,7 @@ impl Entered<'_> {
         self.read(&self.calls.in_region(region), operation, page).await
     }
 
-    /// Makes one call.
+    /// Makes one call to the account itself.
     ///
     /// # Errors
     /// As [`Calls::call`], or where the session has ended and another cannot be had.
@@ -233,11 +242,31 @@ impl Entered<'_> {
         F: Fn(Session) -> Fut,
         Fut: Future<Output = Result<T, AwsError>>,
     {
+        self.make(&self.calls, operation, attempt).await
+    }
+
+    /// Makes one call to one of the account's regions.
+    ///
+    /// # Errors
+    /// As [`Entered::call`].
+    pub async fn call_in<T, F, Fut>(&self, region: &Region, operation: Operation, attempt: F) -> Result<T, AwsError>
+    where
+        F: Fn(Session) -> Fut,
+        Fut: Future<Output = Result<T, AwsError>>,
+    {
+        self.make(&self.calls.in_region(region), operation, attempt).await
+    }
+
+    async fn make<T, F, Fut>(&self, calls: &Calls<'_>, operation: Operation, attempt: F) -> Result<T, AwsError>
+    where
+        F: Fn(Session) -> Fut,
+        Fut: Future<Output = Result<T, AwsError>>,
+    {
         let (renewals, session) = self.session().await?;
-        match self.calls.call(operation, || attempt(session.clone())).await {
+        match calls.call(operation, || attempt(session.clone())).await {
             Err(error) if error.remedy == Remedy::FreshCredentials => {
                 let session = self.renew(renewals).await?;
-                self.calls.call(operation, || attempt(session.clone())).await
+                calls.call(operation, || attempt(session.clone())).await
             }
             answer => answer,
         }

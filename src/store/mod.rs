@@ -177,8 +177,15 @@ pub trait Store: Send + Sync {
     /// Says that the findings of every analyzer whose owner was audited in this scan are to be read. Asked again, it changes nothing.
     async fn begin_readings(&self, scan: ScanId) -> Result<(), StoreError>;
 
-    /// Claims up to `most` analyzers whose findings nobody alive reads.
-    async fn claim_readings(&self, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError>;
+    /// Claims up to `most` analyzers whose findings nobody alive reads, those first that were tried longest ago. `held` are those that
+    /// this process reads now: whatever else is its own was claimed for an answer that was lost, and is free again.
+    async fn claim_readings(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        most: u32,
+        held: &[String],
+    ) -> Result<Claimed, StoreError>;
 
     /// Writes what has changed of a page of an analyzer's findings. [`StoreError::ClaimLost`] where another process has taken the
     /// analyzer over.
@@ -200,8 +207,11 @@ pub trait Store: Send + Sync {
         end: &ReadingEnd<'_>,
     ) -> Result<(), StoreError>;
 
-    /// The findings of these ids, as they were last listed; one that is not known is left out.
+    /// The findings of these ids, as they were last seen; one that is not known is left out.
     async fn held_findings(&self, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError>;
+
+    /// Says that findings have another status from an instant on, because AWS was told so and agreed.
+    async fn set_status(&self, findings: &[HeldFinding], status: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// How the scan has gone, over all who took part.
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError>;

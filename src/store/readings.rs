@@ -23,8 +23,8 @@ pub struct ToRead {
 pub struct Claimed {
     /// The analyzers that are its own to read; those of one account side by side.
     pub analyzers: Vec<ToRead>,
-    /// How many are left in all, these included.
-    pub left: u64,
+    /// Whether any are left in all, these included.
+    pub any_left: bool,
 }
 
 /// The findings of an analyzer that were listed in one reading, to tell which are listed no more: 16 bytes for each, which are the
@@ -75,10 +75,14 @@ fn short(id: &str) -> u128 {
 /// A finding as it was last listed.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct HeldFinding {
+    /// Our number for its analyzer.
+    pub reading_key: i32,
     /// Its id.
     pub finding_id: String,
     /// `ACTIVE`, `ARCHIVED` or `RESOLVED`.
     pub status: String,
+    /// Whether it was listed when its analyzer was last read; one that is not was archived or resolved, or is gone.
+    pub is_listed: bool,
     /// AWS's id of the organization.
     pub organization_id: String,
     /// The configuration's name of the organization.

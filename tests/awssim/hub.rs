@@ -79,9 +79,13 @@ fn import(world: &World, hub: &mut Hub, account: &str, region: &str, input: &Val
             failed.push(json!({"Id": id, "ErrorCode": "InvalidInput", "ErrorMessage": format!("{name} is missing")}));
             continue;
         }
-        let is_newer = |before: &Value| before["UpdatedAt"].as_str() < finding["UpdatedAt"].as_str();
-        if held.get(&id).is_none_or(is_newer) {
-            held.insert(id, finding.clone());
+        // Only the first import says anything of the workflow; after that it is the team's (API Reference, BatchImportFindings).
+        let before = held.get(&id);
+        let workflow = before.map_or_else(|| finding["Workflow"].clone(), |before| before["Workflow"].clone());
+        if before.is_none_or(|before| before["UpdatedAt"].as_str() < finding["UpdatedAt"].as_str()) {
+            let mut finding = finding.clone();
+            finding["Workflow"] = if workflow.is_null() { json!({"Status": "NEW"}) } else { workflow };
+            held.insert(id, finding);
         }
     }
     Ok(json!({"FailedCount": failed.len(), "SuccessCount": findings.len() - failed.len(), "FailedFindings": failed}))

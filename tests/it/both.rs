@@ -185,10 +185,16 @@ impl Store for Both {
         same(self.sqlite.begin_readings(scan).await, self.postgres.begin_readings(scan).await)
     }
 
-    async fn claim_readings(&self, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError> {
+    async fn claim_readings(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        most: u32,
+        held: &[String],
+    ) -> Result<Claimed, StoreError> {
         let _turn = self.turn.lock().await;
-        let here = self.sqlite.claim_readings(scan, worker, most).await;
-        same(here, self.postgres.claim_readings(scan, worker, most).await)
+        let here = self.sqlite.claim_readings(scan, worker, most, held).await;
+        same(here, self.postgres.claim_readings(scan, worker, most, held).await)
     }
 
     async fn write_findings(
@@ -218,6 +224,11 @@ impl Store for Both {
 
     async fn held_findings(&self, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError> {
         same(self.sqlite.held_findings(ids).await, self.postgres.held_findings(ids).await)
+    }
+
+    async fn set_status(&self, findings: &[HeldFinding], status: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let here = self.sqlite.set_status(findings, status, at).await;
+        same(here, self.postgres.set_status(findings, status, at).await)
     }
 
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {

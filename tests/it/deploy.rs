@@ -152,6 +152,7 @@ fn the_roles_of_the_templates_are_those_that_the_command_prints() {
         let printed = policies(configuration, runs_on);
         let tag_session = format!("TagSession={}", runs_on == "eks");
         let external_id = format!("ExternalId={external_id}");
+        let review_findings = format!("ReviewFindings={}", configuration == READS_FINDINGS);
         let read_findings = format!("ReadFindings={}", configuration == READS_FINDINGS);
         let central = "CentralRoleArn=arn:aws:iam::111111111111:role/Trustwatch";
         let runs_on = format!("RunsOn={runs_on}");
@@ -163,7 +164,7 @@ fn the_roles_of_the_templates_are_those_that_the_command_prints() {
                 "central-role.yaml",
                 vec![runs_on.as_str(), &read_findings, "SecurityHubRoleName=TrustwatchSecurityHub"],
             ),
-            ("remediation_role", "remediation-role.yaml", vec![&people, &external_id, &tag_session]),
+            ("remediation_role", "remediation-role.yaml", vec![&people, &external_id, &tag_session, &review_findings]),
             ("security_hub_role", "security-hub-role.yaml", vec![central, &external_id, &tag_session]),
         ] {
             let mut python = tool("python3");

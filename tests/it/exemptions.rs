@@ -152,5 +152,6 @@ fn an_exemption_without_an_end_or_a_reason_is_refused() {
     let nowhere = faults_of(&table("owner = \"a\"\nreason = \"b\"\nexpires = \"2027-03-31\"\nregions = []\n"));
     assert!(nowhere.contains("an exemption for no region"), "{nowhere}");
     let date = faults_of(&table("owner = \"a\"\nreason = \"b\"\nexpires = 2027-03-31\n"));
-    assert!(date.contains("expected a day in quotes"), "{date}");
+    assert!(date.contains("expires = 2027-03-31 ("), "{date}");
+    assert!(date.contains("expected a day in quotes") && date.contains("found a date without quotes"), "{date}");
 }

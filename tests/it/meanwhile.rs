@@ -2,6 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 use trustwatch::config::Remediation;
+use trustwatch::model::Requirement;
 use trustwatch::remediate::{self, Choices, Plan, Refused};
 
 use crate::awssim::Scenario;
@@ -100,4 +101,14 @@ async fn counts_end_where_nobody_may_count_any_more() {
     // The scan that could not count says nothing of it; the one before still does.
     assert_eq!(story.rows("SELECT count(*) FROM findings_by_scan").await, [["1"]]);
     assert_eq!(story.verdict(&member, REGION).await, "covered account_analyzer");
+}
+
+#[tokio::test]
+async fn there_is_no_plan_by_a_scan_that_went_by_another_rule() {
+    let mut story = Story::begin(&Scenario::calm(2)).await;
+    story.complete_scan().await;
+    story.organization.requirement = Requirement::Account;
+    let none = remediate::plan(&story.engine(), &Remediation::default(), Choices::default()).await;
+    let problem = none.unwrap_err().to_string();
+    assert!(problem.contains("asked for `either`, and the configuration asks for `account` now"), "{problem}");
 }

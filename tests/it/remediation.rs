@@ -323,6 +323,9 @@ async fn a_step_that_failed_is_on_record_and_the_others_are_done(kept: Kept) {
     );
     let rows = story.rows(&failed).await;
     assert_eq!(rows, [[c.as_str(), "done", "null", "0"], [b.as_str(), "failed", "1", "0"]]);
+    let unentered =
+        format!("SELECT DISTINCT result, error LIKE '%AssumeRole%' FROM remediation_actions WHERE account_id = '{a}'");
+    assert_eq!(story.rows(&unentered).await, [["failed", "1"]]);
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use crate::binary::run_against as run;
 const REGION: &str = "eu-west-1";
 
 /// An organization with an analyzer of external access in one account, whose findings are read; and that account.
-async fn begun(folder: &Path) -> (Sim, String) {
+async fn begun(folder: &Path, detail: &str) -> (Sim, String) {
     let sim = Sim::start(&Scenario { findings_per_analyzer: Some(40), ..Scenario::calm(2) }, 0).await.unwrap();
-    std::fs::write(folder.join("trustwatch.toml"), "[findings]\ndetail = \"all\"\n").unwrap();
+    std::fs::write(folder.join("trustwatch.toml"), format!("[findings]\ndetail = \"{detail}\"\n")).unwrap();
     let account = {
         let world = sim.world();
         let owners = world.analyzer_owners();
@@ -40,7 +40,7 @@ async fn ask(sim: &Sim, folder: &Path, sql: &str) -> String {
 async fn what_is_intended_is_archived_with_a_reason_and_can_be_restored() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (sim, account) = begun(folder).await;
+    let (sim, account) = begun(folder, "all").await;
     let active = ids(&sim, folder, &[]).await;
     let [first, second, ..] = active.as_slice() else { panic!("{active:?}") };
     let ran = run(&sim, folder, &["findings", "archive", first, second, "--reason", "the partner's role"]).await;
@@ -73,7 +73,7 @@ async fn what_is_intended_is_archived_with_a_reason_and_can_be_restored() {
 async fn findings_are_listed_by_what_they_are_about() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (sim, account) = begun(folder).await;
+    let (sim, account) = begun(folder, "all").await;
     let all = ids(&sim, folder, &["--status", "active,archived,resolved"]).await;
     assert_eq!(all.len(), 40);
     let public = ids(&sim, folder, &["--public", "--account", &account, "--region", REGION]).await;
@@ -97,7 +97,7 @@ async fn findings_are_listed_by_what_they_are_about() {
 async fn what_cannot_be_archived_is_said_and_nothing_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (sim, account) = begun(folder).await;
+    let (sim, account) = begun(folder, "all").await;
     let active = ids(&sim, folder, &[]).await.remove(0);
     let resolved = ids(&sim, folder, &["--status", "resolved"]).await.remove(0);
     for (arguments, code, expected) in [
@@ -131,4 +131,33 @@ async fn what_cannot_be_archived_is_said_and_nothing_is_changed() {
     assert!(ran.stderr.contains("1 of 1 findings are as they were"), "{}", ran.stderr);
     let recorded = ask(&sim, folder, "SELECT result, error LIKE '%UpdateFindings%' FROM remediation_actions").await;
     assert_eq!(recorded, "failed,1");
+}
+
+#[tokio::test]
+async fn where_only_active_ones_are_read_a_mistake_can_be_taken_back_before_and_after_the_next_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (sim, _) = begun(folder, "active").await;
+    let active = ids(&sim, folder, &[]).await;
+    let [first, second, ..] = active.as_slice() else { panic!("{active:?}") };
+    let change = async |verb: &str, id: &str| run(&sim, folder, &["findings", verb, id, "--reason", "x"]).await;
+    for id in [first, second] {
+        assert_eq!(change("archive", id).await.code, 0);
+    }
+    // What AWS agreed to is known at once.
+    assert_eq!(ids(&sim, folder, &[]).await.len(), active.len() - 2);
+    let again = change("archive", first).await;
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("is ARCHIVED, and only one that is ACTIVE can be"), "{}", again.stderr);
+    let ran = change("restore", first).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+
+    assert_eq!(run(&sim, folder, &["scan"]).await.code, 0);
+    let ran = change("restore", second).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ids(&sim, folder, &[]).await, active);
+    assert_eq!(run(&sim, folder, &["scan"]).await.code, 0);
+    assert_eq!(ids(&sim, folder, &[]).await, active);
+    let intervals = format!("SELECT status FROM finding_history WHERE finding_id = '{second}' ORDER BY valid_from");
+    assert_eq!(ask(&sim, folder, &intervals).await, "ACTIVE\nARCHIVED\nACTIVE");
 }

@@ -106,8 +106,14 @@ impl Store for Engine {
         readings::begin_all(self.writer()?, scan).await
     }
 
-    async fn claim_readings(&self, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError> {
-        readings::claim(self.writer()?, scan, worker, most).await
+    async fn claim_readings(
+        &self,
+        scan: ScanId,
+        worker: &str,
+        most: u32,
+        held: &[String],
+    ) -> Result<Claimed, StoreError> {
+        readings::claim(self.writer()?, scan, worker, most, held).await
     }
 
     async fn write_findings(
@@ -133,6 +139,10 @@ impl Store for Engine {
 
     async fn held_findings(&self, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError> {
         readings::held(self.reader(), ids).await
+    }
+
+    async fn set_status(&self, findings: &[HeldFinding], status: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        readings::set_status(self.writer()?, findings, status, at).await
     }
 
     async fn tally(&self, scan: ScanId) -> Result<Tally, StoreError> {

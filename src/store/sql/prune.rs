@@ -92,6 +92,9 @@ pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
     Ok(pruned)
 }
 
+/// Findings that go in one step.
+const FINDINGS: i64 = 5_000;
+
 /// Lets go of what is older than it is kept.
 pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreError> {
     let mut pruned = Pruned::default();
@@ -122,12 +125,36 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
         let delete = sqlx::query("DELETE FROM findings_count WHERE valid_to < $1").bind(Stamp::from(from));
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
-        let readings = sqlx::query_scalar("SELECT reading_key FROM reading ORDER BY reading_key");
-        let readings: Vec<i32> = readings.fetch_all(pool).await.doing(DOING)?;
-        for key in readings {
-            let delete = sqlx::query("DELETE FROM finding WHERE reading_key = $1 AND valid_to < $2").bind(key);
-            pruned.intervals += delete.bind(Stamp::from(from)).execute(pool).await.doing(DOING)?.rows_affected();
-        }
+        pruned.intervals += prune_findings(pool, from.into()).await?;
     }
     Ok(pruned)
+}
+
+/// Lets go of findings that ended before an instant, and of the readings of analyzers that are gone and have none left.
+async fn prune_findings(pool: &Pool, from: Stamp) -> Result<u64, StoreError> {
+    let mut sum = 0;
+    loop {
+        let delete = sqlx::query(
+            "DELETE FROM finding WHERE (reading_key, finding_id, valid_from) IN (
+                 SELECT reading_key, finding_id, valid_from FROM finding WHERE valid_to < $1 LIMIT $2)",
+        );
+        let gone = delete.bind(from).bind(FINDINGS).execute(pool).await.doing(DOING)?.rows_affected();
+        sum += gone;
+        if gone == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let gone = "SELECT reading.reading_key FROM reading
+                WHERE reading.is_due = 0
+                  AND NOT EXISTS (SELECT 1 FROM finding WHERE finding.reading_key = reading.reading_key)
+                  AND NOT EXISTS (SELECT 1 FROM analyzer WHERE analyzer.organization_key = reading.organization_key
+                                  AND analyzer.analyzer_arn = reading.analyzer_arn)";
+    let mut transaction = begin(pool).await.doing(DOING)?;
+    for table in ["archive_rule", "reading"] {
+        let delete = format!("DELETE FROM {table} WHERE reading_key IN ({gone})");
+        sqlx::query(sqlx::AssertSqlSafe(delete)).execute(&mut *transaction).await.doing(DOING)?;
+    }
+    transaction.commit().await.doing(DOING)?;
+    Ok(sum)
 }

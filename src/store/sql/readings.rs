@@ -21,6 +21,7 @@ const DOING: &str = "recording findings";
 const CHUNK: usize = 1_000;
 
 pub async fn begin_all(pool: &Pool, scan: ScanId) -> Result<(), StoreError> {
+    let mut transaction = begin(pool).await.doing(DOING)?;
     sqlx::query(
         "INSERT INTO reading (organization_key, analyzer_arn, account_id, region, type, scan_id, is_due)
          SELECT analyzer.organization_key, analyzer.analyzer_arn, analyzer.owner_account_id, analyzer.region, analyzer.type,
@@ -36,13 +37,27 @@ pub async fn begin_all(pool: &Pool, scan: ScanId) -> Result<(), StoreError> {
          WHERE reading.scan_id < excluded.scan_id",
     )
     .bind(scan)
-    .execute(pool)
+    .execute(&mut *transaction)
     .await
-    .doing(DOING)
-    .map(|_| ())
+    .doing(DOING)?;
+    // Of an account that could not be audited, what was last seen is old, and that is said.
+    sqlx::query(
+        "UPDATE reading SET problem = 'its account could not be audited'
+         WHERE scan_id < $1 AND (organization_key, account_id) IN (
+             SELECT account.organization_key, account.account_id
+             FROM scan
+             JOIN account ON account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+             JOIN visit ON visit.account_key = account.account_key AND visit.scan_id = scan.scan_id AND visit.outcome <> 'audited'
+             WHERE scan.scan_id = $1 AND scan.state = 'running')",
+    )
+    .bind(scan)
+    .execute(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    transaction.commit().await.doing(DOING)
 }
 
-pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result<Claimed, StoreError> {
+pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32, held: &[String]) -> Result<Claimed, StoreError> {
     const DOING: &str = "claiming analyzers";
     #[derive(FromRow)]
     struct Row {
@@ -55,15 +70,16 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
-    let left: Option<i64> = sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM reading WHERE reading.scan_id = $1 AND reading.is_due = 1)
+    let any_left: Option<bool> = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM reading WHERE reading.scan_id = $1 AND reading.is_due = 1)
          FROM scan WHERE scan.scan_id = $1 AND scan.state = 'running'",
     )
     .bind(scan)
     .fetch_optional(&mut *transaction)
     .await
     .doing(DOING)?;
-    let left = left.ok_or(StoreError::ScanEnded(scan))?;
+    let any_left = any_left.ok_or(StoreError::ScanEnded(scan))?;
+    free(&mut transaction, scan, me, held).await.doing(DOING)?;
     let statement = format!(
         "WITH next AS (
              SELECT reading.reading_key FROM reading
@@ -71,7 +87,7 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result
                  SELECT 1 FROM participant
                  WHERE participant.scan_id = $1 AND participant.worker_key = reading.worker_key
                    AND participant.alive_until > $3)))
-             ORDER BY reading.account_id, reading.region, reading.analyzer_arn
+             ORDER BY reading.tried_at NULLS FIRST, reading.account_id, reading.region, reading.analyzer_arn
              LIMIT $4 {SKIP_LOCKED}
          )
          UPDATE reading SET worker_key = $2 FROM next WHERE reading.reading_key = next.reading_key
@@ -98,7 +114,7 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32) -> Result
     };
     let mut analyzers = rows.into_iter().map(to_read).collect::<Result<Vec<_>, StoreError>>()?;
     analyzers.sort_by(|a, b| (a.account, &a.region, &a.analyzer_arn).cmp(&(b.account, &b.region, &b.analyzer_arn)));
-    Ok(Claimed { analyzers, left: left.unsigned_abs() })
+    Ok(Claimed { analyzers, any_left })
 }
 
 /// The reading of an analyzer that is this process's own, until this transaction ends.
@@ -228,7 +244,8 @@ async fn close(connection: &mut Connection, key: i32, ids: &[(&str, Stamp)]) -> 
     execute(connection, &table, update).await.doing(DOING).map(|_| ())
 }
 
-/// Ends what holds of every finding of analyzers that are gone.
+/// Ends what holds of every finding of analyzers that are gone. One that began after its analyzer was last seen, by a clock that went
+/// back, is in no view of what holds.
 pub async fn close_all_of(
     connection: &mut Connection,
     organization_key: i32,
@@ -242,22 +259,13 @@ pub async fn close_all_of(
         .text("analyzer_arn", |row| row.0.as_str())
         .stamp("at", |row| row.1)
         .done();
-    // One that was read after its analyzer was last seen ends a moment after that.
-    let held = "SELECT finding.reading_key, finding.finding_id, finding.valid_from, new.at
-                FROM new
-                JOIN reading ON reading.organization_key = new.organization_key AND reading.analyzer_arn = new.analyzer_arn
-                JOIN finding ON finding.reading_key = reading.reading_key AND finding.valid_to IS NULL";
-    let held: Vec<(i32, String, Stamp, Stamp)> = fetch(connection, &table, held).await.doing(DOING)?;
-    let mut by_key: HashMap<i32, Vec<(&str, Stamp)>> = HashMap::new();
-    for (key, id, valid_from, at) in &held {
-        by_key.entry(*key).or_default().push((id, at.no_earlier_than(Some(*valid_from))));
-    }
-    for (key, ids) in by_key {
-        for ids in ids.chunks(CHUNK) {
-            close(connection, key, ids).await?;
-        }
-    }
-    Ok(())
+    let update = "UPDATE finding SET valid_to = gone.at
+                  FROM (SELECT reading.reading_key, new.at
+                        FROM new
+                        JOIN reading ON reading.organization_key = new.organization_key
+                                    AND reading.analyzer_arn = new.analyzer_arn) AS gone
+                  WHERE finding.reading_key = gone.reading_key AND finding.valid_to IS NULL AND finding.valid_from < gone.at";
+    execute(connection, &table, update).await.doing(DOING).map(|_| ())
 }
 
 pub async fn end(
@@ -358,24 +366,77 @@ async fn write_rules(connection: &mut Connection, key: i32, rules: &[ReadRule]) 
 
 /// Gives back what a process reads, and has not read to its end.
 pub async fn give_back(connection: &mut Connection, scan: ScanId, worker_key: i32) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE reading SET worker_key = NULL WHERE scan_id = $1 AND is_due = 1 AND worker_key = $2")
-        .bind(scan)
-        .bind(worker_key)
-        .execute(connection)
-        .await
-        .map(|_| ())
+    free(connection, scan, worker_key, &[]).await
 }
 
-/// The findings of these ids, as they were last listed.
+/// Frees what a process has claimed, but for `held`.
+async fn free(connection: &mut Connection, scan: ScanId, worker_key: i32, held: &[String]) -> Result<(), sqlx::Error> {
+    // One row at least, so that the table has its columns; an empty ARN is no analyzer's.
+    let arns: Vec<&str> = held.iter().map(String::as_str).chain([""]).collect();
+    let table = Table::of(&arns)
+        .integer("scan_id", |_| scan)
+        .integer("worker_key", |_| i64::from(worker_key))
+        .text("analyzer_arn", |arn| *arn)
+        .done();
+    let update = "UPDATE reading SET worker_key = NULL
+                  WHERE reading.is_due = 1 AND (reading.scan_id, reading.worker_key) IN (SELECT scan_id, worker_key FROM new)
+                    AND reading.analyzer_arn NOT IN (SELECT analyzer_arn FROM new)";
+    execute(connection, &table, update).await.map(|_| ())
+}
+
+/// The findings of these ids, as they were last seen.
 pub async fn held(pool: &Pool, ids: &[String]) -> Result<Vec<HeldFinding>, StoreError> {
     const DOING: &str = "looking findings up";
     let mut connection = pool.acquire().await.doing(DOING)?;
     let table = Table::of(ids).text("finding_id", String::as_str).done();
-    let statement = "SELECT current_findings.finding_id, current_findings.status, current_findings.organization_id,
-                            current_findings.organization_name, current_findings.owner_account_id, current_findings.region,
-                            current_findings.analyzer_arn
-                     FROM current_findings
-                     WHERE current_findings.finding_id IN (SELECT finding_id FROM new)
-                     ORDER BY current_findings.analyzer_arn, current_findings.finding_id";
+    let statement = "SELECT finding.reading_key, finding.finding_id, finding.status, finding.valid_to IS NULL AS is_listed,
+                            organization.organization_id, organization.name AS organization_name,
+                            reading.account_id AS owner_account_id, reading.region, reading.analyzer_arn
+                     FROM finding
+                     JOIN reading ON reading.reading_key = finding.reading_key
+                     JOIN organization ON organization.organization_key = reading.organization_key
+                     WHERE finding.finding_id IN (SELECT finding_id FROM new)
+                       AND NOT EXISTS (SELECT 1 FROM finding AS later
+                                       WHERE later.reading_key = finding.reading_key AND later.finding_id = finding.finding_id
+                                         AND later.valid_from > finding.valid_from)
+                     ORDER BY reading.analyzer_arn, finding.finding_id";
     fetch(&mut connection, &table, statement).await.doing(DOING)
+}
+
+/// Gives findings another status from an instant on.
+pub async fn set_status(
+    pool: &Pool,
+    findings: &[HeldFinding],
+    status: &str,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let mut transaction = begin(pool).await.doing(DOING)?;
+    let table = Table::of(findings)
+        .integer("reading_key", |finding| i64::from(finding.reading_key))
+        .text("finding_id", |finding| finding.finding_id.as_str())
+        .text("status", |_| status)
+        .stamp("at", |_| Stamp::from(at))
+        .done();
+    // Asked again, it changes nothing; what a scan has seen since counts for more.
+    let insert = "INSERT INTO finding (reading_key, finding_id, valid_from, status, type, resource, resource_type, owner_id, is_public,
+                                       principal, action, condition, error, created_at, updated_at)
+                  SELECT new.reading_key, new.finding_id, new.at, new.status, finding.type, finding.resource, finding.resource_type,
+                         finding.owner_id, finding.is_public, finding.principal, finding.action, finding.condition, finding.error,
+                         finding.created_at, new.at
+                  FROM new
+                  JOIN finding ON finding.reading_key = new.reading_key AND finding.finding_id = new.finding_id
+                  WHERE finding.status <> new.status AND finding.valid_from < new.at
+                    AND (finding.valid_to IS NULL OR finding.valid_to <= new.at)
+                    AND NOT EXISTS (SELECT 1 FROM finding AS later
+                                    WHERE later.reading_key = finding.reading_key AND later.finding_id = finding.finding_id
+                                      AND later.valid_from > finding.valid_from)";
+    let close = "UPDATE finding SET valid_to = new.at FROM new
+                 WHERE finding.reading_key = new.reading_key AND finding.finding_id = new.finding_id AND finding.valid_to IS NULL
+                   AND finding.status <> new.status AND finding.valid_from < new.at";
+    execute(&mut transaction, &table, close).await.doing(DOING)?;
+    execute(&mut transaction, &table, insert).await.doing(DOING)?;
+    transaction.commit().await.doing(DOING)
 }

@@ -63,7 +63,7 @@ pub async fn forget(connection: &mut Connection, scan: ScanId, now: Stamp) -> Re
         "DELETE FROM scan_work WHERE scan_id = $1",
         "DELETE FROM claim WHERE scan_id = $1",
         "DELETE FROM owner_view WHERE scan_id = $1",
-        "UPDATE reading SET is_due = 0, worker_key = NULL WHERE scan_id = $1 AND is_due = 1",
+        "UPDATE reading SET is_due = 0, worker_key = NULL, problem = 'the scan ended before it was read' WHERE scan_id = $1 AND is_due = 1",
     ] {
         sqlx::query(statement).bind(scan).execute(&mut *connection).await?;
     }

@@ -37,14 +37,16 @@ resource "aws_iam_role_policy" "remediation" {
       {
         Sid    = "Remediate"
         Effect = "Allow"
-        Action = [
-          "access-analyzer:CreateAnalyzer",
-          "access-analyzer:DeleteAnalyzer",
-          "access-analyzer:GetAnalyzer",
-          "access-analyzer:ListAnalyzers",
-          "access-analyzer:TagResource",
-          "access-analyzer:UpdateFindings",
-        ]
+        Action = concat(
+          [
+            "access-analyzer:CreateAnalyzer",
+            "access-analyzer:DeleteAnalyzer",
+            "access-analyzer:GetAnalyzer",
+            "access-analyzer:ListAnalyzers",
+            "access-analyzer:TagResource",
+          ],
+          var.review_findings ? ["access-analyzer:UpdateFindings"] : [],
+        )
         Resource = "*"
       },
       {

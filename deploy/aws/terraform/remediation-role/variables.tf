@@ -20,3 +20,9 @@ variable "tag_session" {
   type        = bool
   default     = false
 }
+
+variable "review_findings" {
+  description = "Whether findings are archived with it too (trustwatch findings archive)."
+  type        = bool
+  default     = false
+}
