@@ -142,6 +142,7 @@ impl World {
                 state: AccountState::Active,
                 ou_path: Some(ou(account)),
                 tags: None,
+                owned_by: None,
             },
             outcome: if failed { VisitOutcome::Unreachable } else { VisitOutcome::Audited },
             failure: failed.then(failure),

@@ -248,7 +248,7 @@ fn read_account(operation: Operation, account: sdk::Account) -> Result<Account, 
         ..AwsError::malformed(operation, format!("account {id}: {error}"))
     })?;
     let ou_path = account.paths.unwrap_or_default().into_iter().next().map(|path| ou_path(&path, id));
-    Ok(Account { id, name: account.name.unwrap_or_default(), state, ou_path, tags: None })
+    Ok(Account { id, name: account.name.unwrap_or_default(), state, ou_path, tags: None, owned_by: None })
 }
 
 /// `o-…/r-…/ou-…`: AWS ends a path with a slash, and with the account's own id before it.

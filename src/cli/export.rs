@@ -25,7 +25,7 @@ pub struct Export {
     #[arg(long, value_enum, required_unless_present = "to")]
     format: Option<Format>,
     /// Tell this service of the newest results instead: only what has changed, from within each account and region.
-    #[arg(long, value_enum, conflicts_with_all = ["format", "out", "scan", "at", "account", "ou", "region", "status"])]
+    #[arg(long, value_enum, conflicts_with_all = ["format", "out", "scan", "at", "account", "ou", "owner", "team", "region", "status"])]
     to: Option<To>,
     /// Where: a file, which is there whole or not at all. Without it: standard output.
     #[arg(long, value_name = "FILE")]
@@ -45,6 +45,12 @@ pub struct Export {
     /// Only accounts below this OU or root.
     #[arg(long, value_name = "OU", value_delimiter = ',')]
     ou: Vec<String>,
+    /// Only accounts that these answer for now, as `account_owner` says.
+    #[arg(long, value_name = "OWNER", value_delimiter = ',')]
+    owner: Vec<String>,
+    /// Only accounts of these teams now.
+    #[arg(long, value_name = "TEAM", value_delimiter = ',')]
+    team: Vec<String>,
     /// Only these regions.
     #[arg(long, value_name = "REGION", value_delimiter = ',')]
     region: Vec<String>,
@@ -152,6 +158,8 @@ impl Export {
             organization: self.organization.clone(),
             accounts: self.account.iter().map(account).collect::<Result<_, _>>()?,
             ous,
+            owners: self.owner.clone(),
+            teams: self.team.clone(),
             regions: self.region.clone(),
             statuses: self.status.iter().map(status).collect::<Result<_, _>>()?,
         })

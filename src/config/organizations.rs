@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::{Exemption, Schedule, Secret, TimeSpan};
+use super::{Exemption, Ownership, Schedule, Secret, TimeSpan};
 use crate::model::{Account, AccountId, Region, Requirement};
 
 /// One organization. Large companies have several, in several partitions.
@@ -71,6 +71,9 @@ pub struct Organization {
     /// beside it stands that it is exempt, why, and until when.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
+    /// Who answers for accounts.
+    #[serde(skip_serializing_if = "Ownership::is_empty")]
+    pub ownership: Ownership,
     /// The share of accounts that may be missing from the list since the last scan. More than that is not believed, and
     /// fails the scan.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -101,6 +104,7 @@ impl Default for Organization {
             exclude: Selector::default(),
             exclude_regions: Vec::new(),
             exemptions: Vec::new(),
+            ownership: Ownership::default(),
             max_account_loss: 0.2,
             schedule: None,
         }
@@ -118,7 +122,8 @@ impl Organization {
     /// Never for want of knowledge: an account whose OU or tags could not be read is audited.
     pub fn excludes(&self, account: &Account) -> bool {
         let undecided = (account.ou_path.is_none() && !self.include.ou_paths.is_empty())
-            || (account.tags.is_none() && !self.include.tags.is_empty());
+            || (account.tags.is_none() && !self.include.tags.is_empty())
+            || (account.owned_by.is_none() && !(self.include.owners.is_empty() && self.include.teams.is_empty()));
         let not_included = !self.include.is_empty() && !self.include.matches(account) && !undecided;
         not_included || self.exclude.matches(account)
     }
@@ -131,9 +136,10 @@ impl Organization {
         })
     }
 
-    /// Whether accounts are chosen by their tags, which costs a call for each.
-    pub fn selects_by_tag(&self) -> bool {
-        !self.include.tags.is_empty()
+    /// Whether the tags of accounts are asked for, which costs a call for each.
+    pub fn reads_tags(&self) -> bool {
+        self.ownership.reads_tags()
+            || !self.include.tags.is_empty()
             || !self.exclude.tags.is_empty()
             || self.exemptions.iter().any(|exemption| !exemption.accounts.tags.is_empty())
     }
@@ -207,11 +213,17 @@ pub struct Selector {
     pub names: Vec<String>,
     /// Tags of the account in Organizations, key to pattern. Reading them costs a call for each account.
     pub tags: BTreeMap<String, String>,
+    /// Who answers for the account, where `ownership` says.
+    pub owners: Vec<String>,
+    /// Its team, likewise.
+    pub teams: Vec<String>,
 }
 
 impl Selector {
     pub(super) fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.ou_paths.is_empty() && self.names.is_empty() && self.tags.is_empty()
+        let Self { accounts, ou_paths, names, tags, owners, teams } = self;
+        let of_words = [ou_paths, names, owners, teams];
+        accounts.is_empty() && tags.is_empty() && of_words.into_iter().all(Vec::is_empty)
     }
 
     pub(super) fn matches(&self, account: &Account) -> bool {
@@ -225,7 +237,13 @@ impl Selector {
                     .and_then(|tags| tags.get(key))
                     .is_some_and(|value| WildMatch::new(pattern).matches(value))
             })
+            || matches_word(&self.owners, account.owned_by.as_ref().and_then(|owned| owned.owner.as_deref()))
+            || matches_word(&self.teams, account.owned_by.as_ref().and_then(|owned| owned.team.as_deref()))
     }
+}
+
+fn matches_word(patterns: &[String], word: Option<&str>) -> bool {
+    word.is_some_and(|word| patterns.iter().any(|pattern| WildMatch::new(pattern).matches(word)))
 }
 
 /// A pattern names an OU with or without a slash at its end: `…/ou-x`, `…/ou-x/` and `…/ou-x/*` all hold the accounts
@@ -293,6 +311,7 @@ mod tests {
             state: AccountState::Active,
             ou_path: Some(path.into()),
             tags: Some(BTreeMap::from([("audit".into(), "off".into())])),
+            owned_by: None,
         }
     }
 

@@ -10,7 +10,8 @@ use chrono_tz::Tz;
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
 use super::{
-    Config, Expiry, Http, Organization, RegionSelection, Remediation, Retention, Schedule, Secret, Store, TimeSpan,
+    Config, Expiry, Http, Organization, Ownership, RegionSelection, Remediation, Retention, Schedule, Secret, Store,
+    TimeSpan,
 };
 use crate::model::{AccountId, CronLine};
 
@@ -174,6 +175,18 @@ impl Check<'_> {
                     Err(problem) => fault("external_id_file", shown_file, format!("what the file holds: {problem}")),
                     Ok(()) => organization.external_id = Some(Secret::new(text.trim_end().to_owned())),
                 },
+            }
+        }
+        if let Some(file) = &organization.ownership.file {
+            let read = std::fs::read_to_string(file).map_err(|error| format!("the file cannot be read: {error}"));
+            let listed = read
+                .and_then(|text| Ownership::read(&text).map_err(|problem| format!("what the file holds: {problem}")));
+            match listed {
+                Ok(listed) => organization.ownership.listed = listed,
+                Err(problem) => {
+                    let value = Some(quoted(file.display()));
+                    self.fault(&["organizations", &key, "ownership", "file"], value, problem);
+                }
             }
         }
         if let Some(schedule) = &organization.schedule {

@@ -36,6 +36,10 @@ pub struct Filter {
     pub accounts: Vec<AccountId>,
     /// The accounts anywhere below these OUs or roots.
     pub ous: Vec<String>,
+    /// The accounts that these answer for now.
+    pub owners: Vec<String>,
+    /// The accounts of these teams now.
+    pub teams: Vec<String>,
     /// These regions.
     pub regions: Vec<String>,
     /// These statuses.
@@ -69,6 +73,16 @@ impl Filter {
             let below = |ou: &String| format!("'/' || h.ou_path || '/' LIKE {}", literal(&format!("%/{ou}/%")));
             all.push(format!("({})", self.ous.iter().map(below).collect::<Vec<_>>().join(" OR ")));
         }
+        for (column, words) in [("account_owner", &self.owners), ("team", &self.teams)] {
+            if !words.is_empty() {
+                // Who answered for an account then is not kept: who does now is asked.
+                let owned = among(&format!("o.{column}"), words);
+                all.push(format!(
+                    "EXISTS (SELECT 1 FROM current_coverage AS o
+                             WHERE o.organization_id = h.organization_id AND o.account_id = h.account_id AND {owned})"
+                ));
+            }
+        }
         if !self.regions.is_empty() {
             all.push(among("h.region", &self.regions));
         }
@@ -90,6 +104,8 @@ impl Filter {
         for (what, words) in [
             ("accounts", ids.join(", ")),
             ("OUs", self.ous.join(", ")),
+            ("owners", self.owners.join(", ")),
+            ("teams", self.teams.join(", ")),
             ("regions", self.regions.join(", ")),
             ("statuses", statuses.join(", ")),
         ] {

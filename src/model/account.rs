@@ -104,6 +104,18 @@ pub struct Account {
     /// `o-…/r-…/ou-…` without a trailing slash and without the account itself; `None` where it is not known
     /// (a standalone account has none).
     pub ou_path: Option<String>,
-    /// The account's tags in Organizations; read only where the configuration selects by tag. `None` where not known.
+    /// The account's tags in Organizations; read only where the configuration asks for tags. `None` where not known.
     pub tags: Option<BTreeMap<String, String>>,
+    /// Who answers for it; `None` where that could not be found out this time.
+    #[serde(default)]
+    pub owned_by: Option<OwnedBy>,
+}
+
+/// Who answers for an account, as far as anybody says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct OwnedBy {
+    /// Who.
+    pub owner: Option<String>,
+    /// In which team.
+    pub team: Option<String>,
 }

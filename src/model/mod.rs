@@ -10,7 +10,7 @@ mod findings;
 mod region;
 mod scan;
 
-pub use account::{Account, AccountId, AccountState, InvalidAccountId};
+pub use account::{Account, AccountId, AccountState, InvalidAccountId, OwnedBy};
 pub use analyzer::{Analyzer, AnalyzerArn, ZoneOfTrust};
 pub use closed_set::UnknownWord;
 pub use controls::{CONTROLS, RULE, TITLE};

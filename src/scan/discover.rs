@@ -100,7 +100,9 @@ impl Lister<'_> {
         let Some(management) = self.discovered.management else {
             let id = self.sessions.reader_account();
             let name = "standalone".to_owned();
-            let account = Account { id, name, state: AccountState::Active, ou_path: None, tags: None };
+            let mut account =
+                Account { id, name, state: AccountState::Active, ou_path: None, tags: None, owned_by: None };
+            account.owned_by = self.organization.ownership.of(&account);
             if !self.selection.includes(&account) {
                 let error = format!("account {id} is in no organization, so it is the only one that can be selected");
                 return Err(DiscoverError(error));
@@ -211,7 +213,7 @@ impl Lister<'_> {
             }
             account.ou_path = ou_paths.as_ref().and_then(|paths| paths.get(&account.id).cloned());
         }
-        if self.organization.selects_by_tag() {
+        if self.organization.reads_tags() {
             let list = |token| self.aws.list_tags(reader, account.id, token);
             match self.sessions.reading(self.deadline).all_pages(Operation::ListTagsForResource, list).await {
                 Ok(tags) => account.tags = Some(tags.into_iter().collect()),
@@ -221,6 +223,7 @@ impl Lister<'_> {
                 }
             }
         }
+        account.owned_by = self.organization.ownership.of(&account);
         account
     }
 

@@ -37,6 +37,7 @@ mod tests {
             state: AccountState::Active,
             ou_path: ou_path.map(str::to_owned),
             tags: None,
+            owned_by: None,
         }
     }
 

@@ -44,6 +44,7 @@ const TABLES: &[&str] = &[
     "finding",
     "archive_rule",
     "hub_finding",
+    "account_owner",
 ];
 
 /// Rows that travel together.

@@ -19,6 +19,7 @@ fn listed(number: u64, is_owner: bool) -> Listed {
         state: AccountState::Active,
         ou_path: None,
         tags: None,
+        owned_by: None,
     };
     Listed { account, is_owner }
 }

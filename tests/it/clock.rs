@@ -88,6 +88,7 @@ fn visit(account: &str, finished_at: DateTime<Utc>, status: &str) -> Visit {
             state: AccountState::Active,
             ou_path: None,
             tags: None,
+            owned_by: None,
         },
         outcome: VisitOutcome::Audited,
         failure: None,

@@ -188,7 +188,7 @@ async fn whose_reading_it_is_decides_who_may_write(kept: Kept) {
     assert_eq!((ones.analyzers.len(), ones.any_left), (1, true));
     // Where the answer to a claim was lost, it is asked again; what it reads already it does not get once more.
     assert_eq!(store.claim_readings(scan, "one", 9, &[]).await.unwrap(), ones);
-    assert_eq!(store.claim_readings(scan, "one", 9, &[arn.clone()]).await.unwrap().analyzers, []);
+    assert_eq!(store.claim_readings(scan, "one", 9, std::slice::from_ref(&arn)).await.unwrap().analyzers, []);
     let now = || SystemClock.now();
     store.write_findings(scan, "one", &arn, &[finding("a", "ACTIVE")], now()).await.unwrap();
     let taken = store.claim_readings(scan, "two", 9, &[]).await.unwrap();

@@ -96,6 +96,7 @@ fn visit((id, name, ou): (&str, &str, &str), date: NaiveDate, at: DateTime<Utc>,
         state: AccountState::Active,
         ou_path: Some(ou.into()),
         tags: None,
+        owned_by: None,
     };
     let started_at = at;
     let finished_at = at + TimeDelta::milliseconds(1_500);

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use super::super::engine::{Connection, Pool, begin, execute, fetch};
 use super::work::worker_key;
 use super::{analyzers, exemptions, findings};
-use crate::model::{AccountId, Cause, Reason, Region, ScanId, Status, Visit, VisitOutcome};
+use crate::model::{AccountId, Cause, OwnedBy, Reason, Region, ScanId, Status, Visit, VisitOutcome};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::intervals::{Account, LastKnown, Open, Opening, changes};
@@ -107,6 +107,7 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
     exemptions::write(connection, this.organization_key, &keyed).await?;
     write_visits(connection, scan, visits, &before, worker_key).await?;
     write_accounts(connection, scan, visits, &before, &changed).await?;
+    write_owners(connection, visits, &before).await?;
     count_entered(connection, scan, visits).await?;
     transaction.commit().await.doing(DOING)?;
     Ok(recorded)
@@ -403,4 +404,32 @@ async fn write_accounts(
                                      changed_at = coalesce(new.changed_at, account.changed_at), left_at = NULL
                   FROM new WHERE account.account_key = new.account_key";
     execute(connection, &table, update).await.doing(DOING).map(|_| ())
+}
+
+/// Leaves who answers for the accounts as this scan was told; where it could not be found out this time, as it was.
+async fn write_owners(connection: &mut Connection, visits: &[&Visit], before: &[Before]) -> Result<(), StoreError> {
+    let known = visits.iter().zip(before).filter_map(|(visit, before)| {
+        let owned_by = visit.account.owned_by.as_ref()?;
+        Some((before.account_key, owned_by))
+    });
+    let known: Vec<(i32, &OwnedBy)> = known.collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    let table = Table::of(&known)
+        .integer("account_key", |row| i64::from(row.0))
+        .text("owner", |row| row.1.owner.as_deref())
+        .text("team", |row| row.1.team.as_deref())
+        .done();
+    let delete = "DELETE FROM account_owner WHERE account_key IN (
+                      SELECT new.account_key FROM new WHERE new.owner IS NULL AND new.team IS NULL)";
+    execute(connection, &table, delete).await.doing(DOING)?;
+    if known.iter().all(|(_, owned_by)| **owned_by == OwnedBy::default()) {
+        return Ok(());
+    }
+    let insert = "INSERT INTO account_owner (account_key, owner, team)
+                  SELECT new.account_key, new.owner, new.team FROM new WHERE new.owner IS NOT NULL OR new.team IS NOT NULL
+                  ON CONFLICT (account_key) DO UPDATE SET owner = excluded.owner, team = excluded.team
+                  WHERE account_owner.owner IS DISTINCT FROM excluded.owner OR account_owner.team IS DISTINCT FROM excluded.team";
+    execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
