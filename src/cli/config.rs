@@ -2,8 +2,11 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use chrono::{DateTime, Utc};
+
 use super::{Context, Failure, say};
-use crate::config::{json_schema, markdown_reference};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Mode, json_schema, markdown_reference};
 
 /// Look at the configuration.
 #[derive(Debug, Args)]
@@ -41,6 +44,9 @@ impl Config {
                     loaded.file.map_or_else(|| "defaults and environment".into(), |file| file.display().to_string());
                 let names: Vec<_> = loaded.config.organizations.iter().map(|one| one.name.as_str()).collect();
                 say(&format!("{file}: valid; organizations: {}", names.join(", ")))?;
+                for warning in warnings(&loaded.config, SystemClock.now()) {
+                    eprintln!("trustwatch: {warning}");
+                }
             }
             Command::Show => say(context.load()?.config.to_toml()?.trim_end())?,
             Command::Schema { format: Format::Json } => say(&serde_json::to_string_pretty(&json_schema())?)?,
@@ -48,4 +54,28 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What is no fault, and will surprise somebody.
+fn warnings(config: &config::Config, now: DateTime<Utc>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for organization in &config.organizations {
+        for (at, exemption) in organization.exemptions.iter().enumerate() {
+            let key =
+                format!("organizations.{}.exemptions[{at}].expires = \"{}\"", organization.name, exemption.expires);
+            if exemption.expires.is_over(now) {
+                warnings.push(format!("{key}: that is over, so that it exempts nothing"));
+            } else if exemption.expires.is_near(now) {
+                warnings.push(format!("{key}: that is soon"));
+            }
+        }
+    }
+    let remediation = &config.remediation;
+    if remediation.mode == Mode::Plan && !remediation.plan_folder.is_dir() {
+        let folder = remediation.plan_folder.display();
+        warnings.push(format!(
+            "remediation.plan_folder = \"{folder}\": there is no such folder here, so that no plan can be written"
+        ));
+    }
+    warnings
 }

@@ -15,7 +15,7 @@ use crate::lifecycle;
 use crate::remediate::{self, Applied, Came, Choices, Form, Plan};
 use crate::store::Access;
 
-/// Steps that a table shows; the file has all.
+/// Steps that a table shows without --all; the file has all.
 const SHOWN: usize = 40;
 
 /// Propose what closes the gaps, and do it.
@@ -42,6 +42,9 @@ enum Command {
         /// How.
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        /// Every step in the table, however many there are.
+        #[arg(long)]
+        all: bool,
     },
     /// Apply a plan: everything in it, or nothing if the world has moved away from it.
     Apply {
@@ -61,6 +64,9 @@ struct Propose {
     /// How it is shown.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Every step in the table, however many there are.
+    #[arg(long)]
+    all: bool,
     /// Replace analyzers that failed. Their findings are destroyed.
     #[arg(long)]
     replace_failed: bool,
@@ -82,9 +88,9 @@ impl Remediate {
         let loaded = load_quietly(context)?;
         match self.command {
             Command::Plan(propose) => propose.run(&loaded).await,
-            Command::Show { plan, format } => {
+            Command::Show { plan, format, all } => {
                 let plan = Plan::read(&plan)?;
-                say(show(&plan, format, &loaded.config.remediation.role)?.trim_end())
+                say(show(&plan, format, all, &loaded.config.remediation.role)?.trim_end())
             }
             Command::Apply { plan } => apply(&loaded, &plan).await,
         }
@@ -114,7 +120,7 @@ impl Propose {
             };
             remediate::write(&plan, file).map_err(cannot)?;
         }
-        say(show(&plan, self.format, &loaded.config.remediation.role)?.trim_end())?;
+        say(show(&plan, self.format, self.all, &loaded.config.remediation.role)?.trim_end())?;
         if let (Some(file), Format::Table) = (&self.out, self.format) {
             say(&format!("\nwritten to {}; `trustwatch remediate apply {0}` applies it", file.display()))?;
         }
@@ -122,7 +128,7 @@ impl Propose {
     }
 }
 
-fn show(plan: &Plan, format: Format, role: &str) -> Result<String, Failure> {
+fn show(plan: &Plan, format: Format, all: bool, role: &str) -> Result<String, Failure> {
     let declares = matches!(format, Format::Cloudformation | Format::Terraform);
     if declares && plan.steps.iter().any(|step| step.verb == remediate::Verb::Replace) {
         return Err(Failure::Usage(
@@ -132,7 +138,7 @@ fn show(plan: &Plan, format: Format, role: &str) -> Result<String, Failure> {
         ));
     }
     Ok(match format {
-        Format::Table => table(plan, Style::of_stdout()),
+        Format::Table => table(plan, if all { usize::MAX } else { SHOWN }, Style::of_stdout()),
         Format::Json => plan.to_json()?,
         Format::Cli => remediate::render(plan, Form::Cli, role),
         Format::Cloudformation => remediate::render(plan, Form::CloudFormation, role),
@@ -144,7 +150,7 @@ fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn table(plan: &Plan, style: Style) -> String {
+fn table(plan: &Plan, shown: usize, style: Style) -> String {
     let covers: usize = plan.steps.iter().map(|step| step.covers).sum();
     let mut text = format!(
         "{} · plan {} · by scan {} · to be applied until {}\n",
@@ -162,7 +168,7 @@ fn table(plan: &Plan, style: Style) -> String {
         table.load_style(presets::NOTHING);
         table
             .set_header(["  step", "account", "", "region", "analyzer", "type", "covers"].map(|head| style.bold(head)));
-        for step in plan.steps.iter().take(SHOWN) {
+        for step in plan.steps.iter().take(shown) {
             let verb = match step.verb {
                 remediate::Verb::Create => "  create".to_owned(),
                 remediate::Verb::Replace => format!("  replace {}", clean(&step.replaces.join(", "))),
@@ -173,8 +179,8 @@ fn table(plan: &Plan, style: Style) -> String {
             table.add_row([verb, account, name, region, step.analyzer_name.clone(), kind, step.covers.to_string()]);
         }
         let _ = writeln!(text, "{}", table.trim_fmt());
-        if plan.steps.len() > SHOWN {
-            let _ = writeln!(text, "  and {} more", counted(whole(plan.steps.len() - SHOWN), "step"));
+        if plan.steps.len() > shown {
+            let _ = writeln!(text, "  and {} more; --all shows them", counted(whole(plan.steps.len() - shown), "step"));
         }
     }
     if !plan.refusals.is_empty() {

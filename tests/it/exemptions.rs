@@ -155,3 +155,26 @@ fn an_exemption_without_an_end_or_a_reason_is_refused() {
     assert!(date.contains("expires = 2027-03-31 ("), "{date}");
     assert!(date.contains("expected a day in quotes") && date.contains("found a date without quotes"), "{date}");
 }
+
+#[test]
+fn what_is_no_fault_and_will_surprise_is_said_when_the_configuration_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let soon = (SystemClock.now() + TimeDelta::days(9)).format("%Y-%m-%d");
+    let exemption = |expires: &str| {
+        format!("[[organizations.exemptions]]\nowner = \"a\"\nreason = \"b\"\nexpires = \"{expires}\"\n")
+    };
+    let text = format!(
+        "[remediation]\nmode = \"plan\"\nplan_folder = \"no/such\"\n[[organizations]]\nname = \"main\"\n{}{}{}",
+        exemption("2020-01-01"),
+        exemption(&soon.to_string()),
+        exemption("2999-12-31")
+    );
+    std::fs::write(folder.path().join("trustwatch.toml"), text).unwrap();
+    let ran = crate::binary::run(folder.path(), &["config", "check"], &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said: Vec<&str> = ran.stderr.lines().collect();
+    let [over, near, plan] = said.as_slice() else { panic!("{said:?}") };
+    assert!(over.contains("exemptions[0].expires = \"2020-01-01\": that is over"), "{over}");
+    assert!(near.contains("exemptions[1]") && near.ends_with("that is soon"), "{near}");
+    assert!(plan.contains("remediation.plan_folder = \"no/such\": there is no such folder"), "{plan}");
+}

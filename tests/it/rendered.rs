@@ -71,3 +71,21 @@ async fn the_templates_are_accepted_by_their_tools() {
     let steps = plan.steps.len();
     assert_eq!(printed.trim(), format!("{} {steps}", 2 * steps));
 }
+
+#[tokio::test]
+async fn whoever_reviews_a_plan_can_see_every_step() {
+    let story = Story::begin(&Scenario { delegated_administrator: false, ..Scenario::calm(3) }).await;
+    story.complete_scan().await;
+    let plan = remediate::plan(&story.engine(), &Remediation::default(), Choices::default()).await.unwrap();
+    remediate::write(&plan, &story.path("plan.json")).unwrap();
+    let show = |arguments: &[&str]| {
+        let ran =
+            crate::binary::run(story.folder.path(), &[&["remediate", "show", "plan.json"], arguments].concat(), &[]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        (ran.stdout.lines().filter(|line| line.contains("trustwatch-account")).count(), ran.stdout)
+    };
+    let (some, text) = show(&[]);
+    let rest = format!("and {} steps more; --all shows them", plan.steps.len() - some);
+    assert!(some < plan.steps.len() && text.contains(&rest), "{text}");
+    assert_eq!(show(&["--all"]).0, plan.steps.len());
+}
