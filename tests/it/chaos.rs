@@ -247,6 +247,10 @@ async fn three_replicas_of_which_one_is_killed_or_stopped_every_moment_complete_
     let mut chaos = Chaos::begin(Kept::Postgres, 2).await;
     let store = chaos.open().await;
     let start = |chaos: &Chaos, number: usize| chaos.start(&number.to_string(), ALL_THE_TIME);
+    // From then on a process hears signals.
+    let starts =
+        |chaos: &Chaos, number: usize| text(&chaos.log(&number.to_string())).matches("trustwatch starts").count();
+    let mut starts_before = [0; 3];
     let mut replicas: Vec<Child> = (0..3).map(|number| start(&chaos, number)).collect();
     let mut in_flight = 0;
     for round in 0..kills() {
@@ -256,6 +260,7 @@ async fn three_replicas_of_which_one_is_killed_or_stopped_every_moment_complete_
             replicas[unlucky].kill().unwrap();
             replicas[unlucky].wait().unwrap();
             in_flight += chaos.in_flight(store.as_ref(), replicas[unlucky].id()).await;
+            starts_before[unlucky] = starts(&chaos, unlucky);
             replicas[unlucky] = start(&chaos, unlucky);
         } else {
             // Cut off until its lease has ended and others have taken over what it was at; then it comes back.
@@ -273,7 +278,10 @@ async fn three_replicas_of_which_one_is_killed_or_stopped_every_moment_complete_
             signal(&replicas[unlucky], Signal::SIGCONT);
         }
     }
-    for replica in replicas {
+    for (number, replica) in replicas.into_iter().enumerate() {
+        while starts(&chaos, number) <= starts_before[number] {
+            tokio::time::sleep(LOOKS).await;
+        }
         in_flight += chaos.in_flight(store.as_ref(), replica.id()).await;
         end(replica);
     }
