@@ -49,6 +49,11 @@ pub async fn serialize(connection: &mut Connection) -> Result<(), sqlx::Error> {
         .map(|_| ())
 }
 
+/// What is held between two scans is the server's business.
+pub async fn settle(_: &Pool) -> Result<(), sqlx::Error> {
+    Ok(())
+}
+
 /// The server's time: what all who share it go by, however wrong their own clocks are.
 pub async fn now(connection: &mut Connection) -> Result<Stamp, sqlx::Error> {
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::super::engine::{Connection, Pool, begin, execute, now};
+use super::super::engine::{Connection, Pool, begin, execute, now, settle};
 use super::visits::close_coverage;
 use super::{analyzers, exemptions, findings, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
@@ -63,7 +63,10 @@ pub async fn finish(
     work::leave(&mut transaction, scan, worker).await.doing(DOING)?;
     write_calls(&mut transaction, scan, &cost.calls).await?;
     write_stages(&mut transaction, scan, cost).await?;
-    transaction.commit().await.doing(DOING)
+    transaction.commit().await.doing(DOING)?;
+    // The scan has ended whether or not this is done.
+    let _ = settle(pool).await;
+    Ok(())
 }
 
 /// Takes a process out of a scan that may go on without it.

@@ -61,6 +61,12 @@ pub async fn serialize(_: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Lets go of the pages that a scan has read and written. The next one touches others, so that the cache of a daemon would grow from
+/// scan to scan until it is full, and between two scans it is of no use.
+pub async fn settle(pool: &Pool) -> Result<(), sqlx::Error> {
+    sqlx::query("PRAGMA shrink_memory").execute(pool).await.map(|_| ())
+}
+
 /// The time as SQLite has it from the machine: all who share the file are one process.
 pub async fn now(connection: &mut Connection) -> Result<Stamp, sqlx::Error> {
     sqlx::query_scalar("SELECT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')").fetch_one(connection).await

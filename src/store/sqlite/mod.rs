@@ -78,8 +78,17 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
         writer = Some(pool);
     }
     let memory = if access == Access::Read { FAST } else { FRUGAL };
-    let reader = SqlitePoolOptions::new()
-        .max_connections(READERS)
+    let mut readers = SqlitePoolOptions::new().max_connections(READERS);
+    if writes {
+        // A process that scans for ever reads now and then: between two times it holds nothing.
+        readers = readers.after_release(|connection, _| {
+            Box::pin(async move {
+                sqlx::query("PRAGMA shrink_memory").execute(connection).await?;
+                Ok(true)
+            })
+        });
+    }
+    let reader = readers
         .connect_with(options(&path, memory).read_only(true).pragma("query_only", "on"))
         .await
         .map_err(|error| open_error(&path, &error))?;
