@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::query::{self, plain};
-use super::style::{clean, counted};
+use super::query;
+use super::style::{clean, counted, whole};
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::config::{Detail, Loaded};
 use crate::daemon::Shared;
 use crate::model::AccountId;
 use crate::remediate::{self, Change, Reviewed};
-use crate::store::{self, Access, Cell, HeldFinding, RowSink, Store};
+use crate::store::query::{among, ask, literal};
+use crate::store::{self, Access, Cell, HeldFinding, Store};
 
 /// Review findings: list them, archive what is intended, restore what is not.
 #[derive(Debug, Args)]
@@ -107,16 +108,6 @@ impl Findings {
     }
 }
 
-/// A text as SQL writes it.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-fn among(column: &str, values: &[String]) -> Option<String> {
-    let values: Vec<String> = values.iter().map(|value| literal(value)).collect();
-    (!values.is_empty()).then(|| format!("{column} IN ({})", values.join(", ")))
-}
-
 impl List {
     async fn run(self, loaded: &Loaded) -> Result<(), Failure> {
         if self.organization.is_some() {
@@ -131,86 +122,57 @@ impl List {
             Format::Table => query::print(store.as_ref(), &sql, query::Format::Table).await,
             Format::Csv => query::print(store.as_ref(), &sql, query::Format::Csv).await,
             Format::Json => query::print(store.as_ref(), &sql, query::Format::Json).await,
-            Format::Ids => match rows(store.as_ref(), &sql).await {
-                Ok((_, rows)) => rows.into_iter().try_for_each(|row| say(row.first().map_or("", String::as_str))),
-                Err(failure) => Err(failure),
+            Format::Ids => match ask(store.as_ref(), &sql).await {
+                Ok(answer) => answer.rows.iter().try_for_each(|row| say(row[0].text())),
+                Err(error) => Err(error.into()),
             },
         };
-        let unread = rows(store.as_ref(), "SELECT count(*), count(problem), min(read_at) FROM findings_readings").await;
+        let unread = ask(store.as_ref(), "SELECT count(*), count(problem), min(read_at) FROM findings_readings").await;
         store.close().await;
         printed?;
         // On standard error, so that what is piped on is findings.
-        let (_, counts) = unread?;
-        let Some([analyzers, failed, oldest]) = counts.first().map(Vec::as_slice) else { return Ok(()) };
+        let unread = unread?;
+        let Some([analyzers, failed, oldest]) = unread.rows.first().map(Vec::as_slice) else { return Ok(()) };
         let is_off = loaded.config.findings.detail == Detail::Off;
-        match (analyzers.as_str(), is_off) {
-            ("0", true) => eprintln!("trustwatch: no findings are read one by one: `findings.detail` is \"off\""),
-            ("0", false) => eprintln!("trustwatch: no findings have been read yet: the next scan reads them"),
+        match (analyzers.whole(), is_off) {
+            (0, true) => eprintln!("trustwatch: no findings are read one by one: `findings.detail` is \"off\""),
+            (0, false) => eprintln!("trustwatch: no findings have been read yet: the next scan reads them"),
             (_, true) => {
                 eprintln!("trustwatch: `findings.detail` is \"off\": these are old, some of them from {oldest}");
             }
             (_, false) => {}
         }
-        if failed != "0" {
+        if failed.whole() > 0 {
             eprintln!("trustwatch: {failed} analyzers could not be read the last time: `findings_readings` says why");
         }
         Ok(())
     }
 
     fn sql(&self) -> String {
-        let statuses: Vec<String> = self
-            .status
-            .iter()
-            .map(|status| match status {
-                Status::Active => "ACTIVE".to_owned(),
-                Status::Archived => "ARCHIVED".to_owned(),
-                Status::Resolved => "RESOLVED".to_owned(),
-            })
-            .collect();
+        let status = |status: &Status| match status {
+            Status::Active => "ACTIVE",
+            Status::Archived => "ARCHIVED",
+            Status::Resolved => "RESOLVED",
+        };
         let contains = |text: &String| {
             let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             format!("resource LIKE {} ESCAPE '\\'", literal(&format!("%{escaped}%")))
         };
-        let conditions: Vec<String> = [
-            among("status", &statuses),
-            self.organization.as_ref().map(|name| format!("organization_name = {}", literal(name))),
-            among("resource_account_id", &self.account),
-            among("region", &self.region),
-            among("resource_type", &self.resource_type),
-            self.public.then(|| "is_public".to_owned()),
-            self.resource.as_ref().map(contains),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let mut conditions = vec![among("status", &self.status.iter().map(status).collect::<Vec<_>>())];
+        for (column, values) in
+            [("resource_account_id", &self.account), ("region", &self.region), ("resource_type", &self.resource_type)]
+        {
+            conditions.extend((!values.is_empty()).then(|| among(column, values)));
+        }
+        conditions.extend(self.organization.as_ref().map(|name| format!("organization_name = {}", literal(name))));
+        conditions.extend(self.public.then(|| "is_public".to_owned()));
+        conditions.extend(self.resource.as_ref().map(contains));
         format!(
             "SELECT finding_id, status, resource_type, resource, resource_account_id, resource_account_name, region, is_public, principal, since, read_at
              FROM current_findings WHERE {} ORDER BY resource_account_id, region, resource, finding_id",
             conditions.join(" AND ")
         )
     }
-}
-
-#[derive(Default)]
-struct Rows {
-    names: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-impl RowSink for Rows {
-    fn columns(&mut self, names: Vec<String>) {
-        self.names = names;
-    }
-
-    fn row(&mut self, cells: Vec<Cell>) {
-        self.rows.push(cells.into_iter().map(plain).collect());
-    }
-}
-
-async fn rows(store: &dyn Store, sql: &str) -> Result<(Vec<String>, Vec<Vec<String>>), Failure> {
-    let mut sink = Rows::default();
-    store.query(sql, &mut sink).await?;
-    Ok((sink.names, sink.rows))
 }
 
 async fn show(loaded: &Loaded, id: &str) -> Result<(), Failure> {
@@ -225,33 +187,33 @@ async fn show_from(store: &dyn Store, id: &str) -> Result<(), Failure> {
     let history = format!(
         "SELECT status, valid_from, valid_to FROM finding_history WHERE finding_id = {is} ORDER BY analyzer_arn, valid_from"
     );
-    let (_, history) = rows(store, &history).await?;
+    let history = ask(store, &history).await?.rows;
     if history.is_empty() {
         return Err(unknown(&[id]));
     }
-    let (names, now) = rows(store, &format!("SELECT * FROM current_findings WHERE finding_id = {is}")).await?;
-    for row in &now {
-        for (name, value) in names.iter().zip(row).filter(|(_, value)| !value.is_empty()) {
-            say(&format!("{name:<22} {}", clean(value)))?;
+    let now = ask(store, &format!("SELECT * FROM current_findings WHERE finding_id = {is}")).await?;
+    for row in &now.rows {
+        for (name, value) in now.names.iter().zip(row).filter(|(_, value)| **value != Cell::Null) {
+            say(&format!("{name:<22} {}", clean(&value.to_string())))?;
         }
     }
-    if now.is_empty() {
+    if now.rows.is_empty() {
         say("it is listed no more")?;
     }
     say("\nhistory")?;
     for row in &history {
-        let until = if row[2].is_empty() { "now" } else { &row[2] };
-        say(&format!("  {:<9} {} to {until}", clean(&row[0]), row[1]))?;
+        let until = if row[2] == Cell::Null { "now" } else { row[2].text() };
+        say(&format!("  {:<9} {} to {until}", clean(row[0].text()), row[1]))?;
     }
     let actions = format!(
         "SELECT action, started_at, actor, result, reason, error FROM remediation_actions
          WHERE CAST(finding_ids AS TEXT) LIKE {} ORDER BY action_id",
         literal(&format!("%\"{id}\"%"))
     );
-    let (_, actions) = rows(store, &actions).await?;
-    for row in &actions {
-        let error = if row[5].is_empty() { String::new() } else { format!(": {}", clean(&row[5])) };
-        say(&format!("\n{} {} by {}, {}{error}\n  {}", row[0], row[1], clean(&row[2]), row[3], clean(&row[4])))?;
+    for row in ask(store, &actions).await?.rows {
+        let error = if row[5] == Cell::Null { String::new() } else { format!(": {}", clean(row[5].text())) };
+        let (actor, reason) = (clean(row[2].text()), clean(row[4].text()));
+        say(&format!("\n{} {} by {actor}, {}{error}\n  {reason}", row[0], row[1], row[3]))?;
     }
     Ok(())
 }
@@ -318,8 +280,4 @@ impl Review {
         }
         Ok(reviewed)
     }
-}
-
-fn whole(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

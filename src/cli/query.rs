@@ -86,16 +86,6 @@ pub async fn print(store: &dyn Store, sql: &str, format: Format) -> Result<(), F
     Ok(result?)
 }
 
-/// A cell as text; nothing for null.
-pub fn plain(cell: Cell) -> String {
-    match cell {
-        Cell::Null => String::new(),
-        Cell::Integer(number) => number.to_string(),
-        Cell::Real(number) => number.to_string(),
-        Cell::Text(text) => text,
-    }
-}
-
 struct TableSink(Table);
 
 impl RowSink for TableSink {
@@ -104,7 +94,7 @@ impl RowSink for TableSink {
     }
 
     fn row(&mut self, cells: Vec<Cell>) {
-        self.0.add_row(cells.into_iter().map(|cell| clean(&plain(cell))));
+        self.0.add_row(cells.iter().map(|cell| clean(&cell.to_string())));
     }
 }
 
@@ -130,7 +120,7 @@ impl<W: Write + Send> RowSink for CsvSink<W> {
     }
 
     fn row(&mut self, cells: Vec<Cell>) {
-        self.write(cells.into_iter().map(plain));
+        self.write(cells.iter().map(Cell::to_string));
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use tokio_util::sync::CancellationToken;
 
-use super::style::{Style, clean, counted};
+use super::style::{Style, clean, counted, whole};
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::config::{Loaded, Organization};
 use crate::daemon::Shared;
@@ -144,10 +144,6 @@ fn show(plan: &Plan, format: Format, all: bool, role: &str) -> Result<String, Fa
         Format::Cloudformation => remediate::render(plan, Form::CloudFormation, role),
         Format::Terraform => remediate::render(plan, Form::Terraform, role),
     })
-}
-
-fn whole(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn table(plan: &Plan, shown: usize, style: Style) -> String {

@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::findings::literal;
 use super::style::{Style, clean, counted, grouped, percent};
 use super::{Context, Failure, chosen, closed, load_quietly};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::lifecycle;
-use crate::store::{self, Access, Cell, RowSink, Store, StoreError};
+use crate::store::query::{ask, instant, literal};
+use crate::store::{self, Access, Store, StoreError};
 
 /// Points of a trend.
 const TREND: usize = 40;
@@ -88,44 +88,6 @@ async fn render_all(
     Ok(text)
 }
 
-#[derive(Default)]
-struct Rows(Vec<Vec<Cell>>);
-
-impl RowSink for Rows {
-    fn columns(&mut self, _: Vec<String>) {}
-
-    fn row(&mut self, cells: Vec<Cell>) {
-        self.0.push(cells);
-    }
-}
-
-async fn rows(store: &dyn Store, sql: &str) -> Result<Vec<Vec<Cell>>, StoreError> {
-    let mut rows = Rows::default();
-    store.query(sql, &mut rows).await?;
-    Ok(rows.0)
-}
-
-fn whole(cell: Option<&Cell>) -> i64 {
-    if let Some(Cell::Integer(number)) = cell { *number } else { 0 }
-}
-
-fn share(cell: Option<&Cell>) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "0 and 1, which SQLite may answer as whole numbers")]
-    match cell {
-        Some(Cell::Real(number)) => Some(*number),
-        Some(Cell::Integer(number)) => Some(*number as f64),
-        _ => None,
-    }
-}
-
-fn text_of(cell: Option<&Cell>) -> &str {
-    if let Some(Cell::Text(text)) = cell { text } else { "" }
-}
-
-fn instant(cell: Option<&Cell>) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text_of(cell)).ok().map(|at| at.with_timezone(&Utc))
-}
-
 async fn render(
     store: &dyn Store,
     name: &str,
@@ -139,44 +101,43 @@ async fn render(
          FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
          ORDER BY scan_id DESC LIMIT {TREND}"
     );
-    let trend = rows(store, &trend).await?;
+    let trend = ask(store, &trend).await?.rows;
     let yesterday = now - TimeDelta::days(1);
     if let Some(newest) = trend.first() {
-        let at = instant(newest.first());
-        let age = at.map_or_else(String::new, |at| ago(now - at));
+        let age = newest[0].instant().map_or_else(String::new, |at| ago(now - at));
         let _ = writeln!(
             text,
             "{} · {} · scan {}, {}",
             style.bold(&clean(name)),
-            clean(text_of(newest.get(7))),
-            whole(newest.get(6)),
+            clean(newest[7].text()),
+            newest[6].whole(),
             style.faint(&age)
         );
         let before = "SELECT coverage_ratio, measured_ratio FROM scan_summary
                       WHERE scope = 'all' AND state = 'completed'";
         let before = format!(
             "{before} AND organization_name = {of} AND finished_at <= {} ORDER BY scan_id DESC LIMIT 1",
-            stamp(yesterday)
+            instant(yesterday)
         );
-        let before = rows(store, &before).await?;
+        let before = ask(store, &before).await?.rows;
         let before = before.first();
-        let (gaps, unknown) = (whole(newest.get(3)), whole(newest.get(4)));
-        let points = |column: usize| trend.iter().rev().map(|row| share(row.get(column))).collect::<Vec<_>>();
+        let (gaps, unknown) = (newest[3].whole(), newest[4].whole());
+        let points = |column: usize| trend.iter().rev().map(|row| row[column].real()).collect::<Vec<_>>();
         for (word, column, is_well, rest) in [
             ("coverage", 1, gaps == 0, format!("{} not covered", counted(gaps, "account × region"))),
             ("measured", 2, unknown == 0, format!("{} could not be read", grouped(unknown))),
         ] {
-            let figure = format!("{:>7}", percent(share(newest.get(column))));
+            let figure = format!("{:>7}", percent(newest[column].real()));
             let figure = match (is_well, column) {
                 (true, _) => style.good(&figure),
                 (false, 1) => style.bad(&figure),
                 (false, _) => style.unsure(&figure),
             };
-            let moved = moved(share(newest.get(column)), before.and_then(|row| share(row.get(column - 1))));
+            let moved = moved(newest[column].real(), before.and_then(|row| row[column - 1].real()));
             let _ = writeln!(text, "\n  {word}  {figure}  {}  {moved}\n            {rest}", spark(&points(column)));
         }
-        if whole(newest.get(5)) > 0 {
-            let _ = writeln!(text, "            {} exempt", grouped(whole(newest.get(5))));
+        if newest[5].whole() > 0 {
+            let _ = writeln!(text, "            {} exempt", grouped(newest[5].whole()));
         }
         changes(store, &of, yesterday, style, text).await?;
     } else {
@@ -203,10 +164,10 @@ async fn changes(
         let sql = format!(
             "SELECT region, count(*), count(DISTINCT account_id) FROM {from}
              WHERE organization_name = {of} AND at > {} AND {condition} GROUP BY region ORDER BY count(*) DESC, region",
-            stamp(since)
+            instant(since)
         );
-        let by_region = rows(store, &sql).await?;
-        let sum: i64 = by_region.iter().map(|row| whole(row.get(1))).sum();
+        let by_region = ask(store, &sql).await?.rows;
+        let sum: i64 = by_region.iter().map(|row| row[1].whole()).sum();
         if sum == 0 {
             continue;
         }
@@ -214,7 +175,7 @@ async fn changes(
         let named: Vec<String> = by_region
             .iter()
             .take(NAMED)
-            .map(|row| format!("{} {}", clean(text_of(row.first())), grouped(whole(row.get(1)))))
+            .map(|row| format!("{} {}", clean(row[0].text()), grouped(row[1].whole())))
             .collect();
         let more = by_region.len().saturating_sub(NAMED);
         let more = if more > 0 { format!(" and {more} more regions") } else { String::new() };
@@ -241,26 +202,23 @@ async fn service(
         "SELECT scan_id, state, error, started_at FROM scan_summary WHERE organization_name = {of} AND scope = 'all'
          ORDER BY scan_id DESC LIMIT 1"
     );
-    for row in rows(store, &newest).await? {
-        let (scan, state) = (whole(row.first()), text_of(row.get(1)));
+    for row in ask(store, &newest).await?.rows {
+        let (scan, state) = (row[0].whole(), row[1].text());
         match state {
             "completed" => {}
             "running" => {
-                let since = instant(row.get(3)).map_or_else(String::new, |at| format!(", begun {}", ago(now - at)));
+                let since = row[3].instant().map_or_else(String::new, |at| format!(", begun {}", ago(now - at)));
                 problems.push(format!("scan {scan} is running{since}"));
             }
-            state => problems.push(format!("scan {scan} is {state}: {}", clean(text_of(row.get(2))))),
+            state => problems.push(format!("scan {scan} is {state}: {}", clean(row[2].text()))),
         }
     }
     let unread = format!(
         "SELECT count(*), min(problem) FROM findings_readings WHERE organization_name = {of} AND problem IS NOT NULL"
     );
-    for row in rows(store, &unread).await?.iter().filter(|row| whole(row.first()) > 0) {
-        let analyzers = counted(whole(row.first()), "analyzer");
-        problems.push(format!(
-            "the findings of {analyzers} could not be read, for example: {}",
-            clean(text_of(row.get(1)))
-        ));
+    for row in ask(store, &unread).await?.rows.iter().filter(|row| row[0].whole() > 0) {
+        let analyzers = counted(row[0].whole(), "analyzer");
+        problems.push(format!("the findings of {analyzers} could not be read, for example: {}", clean(row[1].text())));
     }
     if !problems.is_empty() {
         let _ = writeln!(text, "\n  {}", style.bold("the service itself"));
@@ -269,10 +227,6 @@ async fn service(
         }
     }
     Ok(())
-}
-
-fn stamp(at: DateTime<Utc>) -> String {
-    literal(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// How long ago.

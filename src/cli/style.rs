@@ -62,6 +62,11 @@ pub fn grouped(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
+/// A number of things, as it is shown.
+pub fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// `1 account`, `2 accounts`.
 pub fn counted(number: i64, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

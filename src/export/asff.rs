@@ -9,7 +9,8 @@ use super::plain::Json;
 use super::{ExportError, Filter, Form, Head, Row, select};
 use crate::config::Severity;
 use crate::model::{AccountId, CONTROLS, RULE, Status, TITLE};
-use crate::store::{Cell, RowSink, Store};
+use crate::store::Store;
+use crate::store::query::ask;
 
 /// Characters of a description (the same guide, "`Description`").
 const DESCRIPTION: usize = 1024;
@@ -58,17 +59,6 @@ fn importable(mut finding: Value, is_suppressed: bool) -> Value {
     finding
 }
 
-#[derive(Default)]
-struct Rows(Vec<Row>);
-
-impl RowSink for Rows {
-    fn columns(&mut self, _: Vec<String>) {}
-
-    fn row(&mut self, cells: Vec<Cell>) {
-        self.0.push(Row::new(cells));
-    }
-}
-
 /// The newest results of some accounts of an organization as findings.
 ///
 /// # Errors
@@ -82,19 +72,18 @@ pub async fn for_security_hub(
 ) -> Result<Vec<Hub>, ExportError> {
     let filter =
         Filter { organization: Some(organization.to_owned()), accounts: accounts.to_vec(), ..Filter::default() };
-    let mut rows = Rows::default();
-    store.query(&select::rows(&filter, None), &mut rows).await?;
+    let rows = ask(store, &select::rows(&filter, None)).await?.rows.into_iter().map(Row::new);
     let maker = Maker { made_at, severity };
-    let hub = |row: &Row| {
+    let hub = |row: Row| {
         Ok(Hub {
             organization_id: row.text("organization_id").to_owned(),
             account: row.text("account_id").to_owned(),
             region: row.text("region").to_owned(),
             applies: row.status()? != Status::NotApplicable,
-            finding: importable(maker.finding(row)?, row.is_suppressed()?),
+            finding: importable(maker.finding(&row)?, row.is_suppressed()?),
         })
     };
-    rows.0.iter().map(hub).collect()
+    rows.map(hub).collect()
 }
 
 impl Asff {

@@ -48,10 +48,7 @@ impl Row {
 
     /// A text; empty where there is none.
     pub fn text(&self, column: &str) -> &str {
-        match self.cell(column) {
-            Cell::Text(text) => text,
-            _ => "",
-        }
+        self.cell(column).text()
     }
 
     /// Whether it is exempt.
@@ -77,7 +74,7 @@ impl Row {
 
     /// An instant.
     pub fn instant(&self, column: &str) -> Option<DateTime<Utc>> {
-        DateTime::parse_from_rfc3339(self.text(column)).ok().map(|at| at.with_timezone(&Utc))
+        self.cell(column).instant()
     }
 
     /// The partition of the region.
@@ -110,12 +107,7 @@ impl Row {
 
     /// Its values as texts; what is null is empty.
     pub fn texts(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|cell| match cell {
-            Cell::Null => String::new(),
-            Cell::Integer(number) => number.to_string(),
-            Cell::Real(number) => number.to_string(),
-            Cell::Text(text) => text.clone(),
-        })
+        self.0.iter().map(Cell::to_string)
     }
 
     /// As a JSON object, with a flag where it is a flag.

@@ -8,7 +8,8 @@ use super::row::COLUMNS;
 use super::{ExportError, Head, ScanLine, Trend};
 use crate::config::Severity;
 use crate::model::{AccountId, ScanId, Status};
-use crate::store::{Cell, RowSink, Store, StoreError};
+use crate::store::query::{among, ask, instant as stamp, literal};
+use crate::store::{Cell, Store};
 
 /// Points of a trend, at most.
 const TREND: usize = 120;
@@ -44,20 +45,6 @@ pub struct Filter {
     pub regions: Vec<String>,
     /// These statuses.
     pub statuses: Vec<Status>,
-}
-
-/// A text as SQL has it.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-fn among<T: AsRef<str>>(column: &str, words: &[T]) -> String {
-    let words: Vec<String> = words.iter().map(|word| literal(word.as_ref())).collect();
-    format!("{column} IN ({})", words.join(", "))
-}
-
-fn stamp(at: DateTime<Utc>) -> String {
-    literal(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 impl Filter {
@@ -150,45 +137,6 @@ pub fn rows(filter: &Filter, at: Option<DateTime<Utc>>) -> String {
     )
 }
 
-#[derive(Default)]
-struct Rows(Vec<Vec<Cell>>);
-
-impl RowSink for Rows {
-    fn columns(&mut self, _: Vec<String>) {}
-    fn row(&mut self, cells: Vec<Cell>) {
-        self.0.push(cells);
-    }
-}
-
-async fn fetch(store: &dyn Store, sql: String) -> Result<Vec<Vec<Cell>>, StoreError> {
-    let mut rows = Rows::default();
-    store.query(&sql, &mut rows).await?;
-    Ok(rows.0)
-}
-
-fn text(cell: &Cell) -> String {
-    match cell {
-        Cell::Null => String::new(),
-        Cell::Integer(number) => number.to_string(),
-        Cell::Real(number) => number.to_string(),
-        Cell::Text(text) => text.clone(),
-    }
-}
-
-const fn whole(cell: &Cell) -> i64 {
-    match cell {
-        Cell::Integer(number) => *number,
-        _ => 0,
-    }
-}
-
-const fn real(cell: &Cell) -> Option<f64> {
-    match cell {
-        Cell::Real(number) => Some(*number),
-        _ => None,
-    }
-}
-
 /// The instant that a report is of; `None` for now.
 ///
 /// # Errors
@@ -199,9 +147,8 @@ pub async fn instant(store: &dyn Store, filter: &Filter) -> Result<Option<DateTi
         Which::At(at) => return Ok(Some(at)),
         Which::Scan(scan) => scan,
     };
-    let ended = fetch(store, format!("SELECT finished_at FROM scan_summary WHERE scan_id = {scan}")).await?;
-    let at = ended.first().and_then(|row| DateTime::parse_from_rfc3339(&text(row.first()?)).ok());
-    at.map(|at| Some(at.with_timezone(&Utc))).ok_or(ExportError::NoScan(scan))
+    let ended = ask(store, &format!("SELECT finished_at FROM scan_summary WHERE scan_id = {scan}")).await?;
+    ended.rows.first().and_then(|row| row[0].instant()).map(Some).ok_or(ExportError::NoScan(scan))
 }
 
 /// What stands before the rows.
@@ -232,9 +179,9 @@ pub async fn head(
         .organization
         .as_ref()
         .map_or_else(|| "1 = 1".to_owned(), |name| format!("organization_name = {}", literal(name)));
-    let scans = fetch(
+    let scans = ask(
         store,
-        format!(
+        &format!(
             "SELECT organization_name, organization_id, {} FROM scan_summary WHERE scan_id IN (
                  SELECT max(scan_id) FROM scan_summary
                  WHERE scope = 'all' AND state IN ('completed', 'incomplete') AND {by_then} AND {named} GROUP BY organization_id)
@@ -244,47 +191,45 @@ pub async fn head(
     )
     .await?;
     let line = |cells: Vec<Cell>| {
-        let mut texts = cells.iter().map(text);
+        let mut texts = cells.iter().map(Cell::to_string);
         let (organization, organization_id) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
         ScanLine { organization, organization_id, facts: FACTS.iter().copied().zip(texts).collect() }
     };
-    let scans: Vec<ScanLine> = scans.into_iter().map(line).collect();
+    let scans: Vec<ScanLine> = scans.rows.into_iter().map(line).collect();
     if scans.is_empty() {
         let then = at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
         return Err(then.map_or(ExportError::Nothing, ExportError::NothingYet));
     }
     let trend = if let [scan] = scans.as_slice() {
         let of = literal(&scan.organization_id);
-        fetch(
+        ask(
             store,
-            format!(
+            &format!(
                 "SELECT coverage_ratio_last_known, measured_ratio FROM scan_summary
                  WHERE organization_id = {of} AND scope = 'all' AND state = 'completed' AND {by_then}
                  ORDER BY scan_id DESC LIMIT {TREND}"
             ),
         )
         .await?
+        .rows
     } else {
         Vec::new()
     };
-    let point =
-        |cells: &Vec<Cell>| Trend { coverage: cells.first().and_then(real), measured: cells.get(1).and_then(real) };
+    let point = |cells: &Vec<Cell>| Trend { coverage: cells[0].real(), measured: cells[1].real() };
     let (source, conditions) = (source(at), filter.conditions());
-    let regions = fetch(store, format!("SELECT DISTINCT h.region FROM {source} WHERE {conditions} ORDER BY h.region"));
-    let regions = regions.await?.iter().filter_map(|row| row.first().map(text)).collect();
-    let sums = fetch(
+    let regions = format!("SELECT DISTINCT h.region FROM {source} WHERE {conditions} ORDER BY h.region");
+    let regions = ask(store, &regions).await?.rows.iter().map(|row| row[0].to_string()).collect();
+    let sums = ask(
         store,
-        format!(
+        &format!(
             "SELECT h.status, h.reason, count(*), sum(CASE WHEN {} THEN 1 ELSE 0 END) FROM {source} WHERE {conditions}
              GROUP BY h.status, h.reason ORDER BY h.status, h.reason",
             if at.is_some() { "h.exempt = 1" } else { "h.exempt" }
         ),
-    );
-    let sum = |row: Vec<Cell>| match row.as_slice() {
-        [status, reason, rows, exempt] => Some((text(status), text(reason), whole(rows), whole(exempt))),
-        _ => None,
-    };
-    let sums = sums.await?.into_iter().filter_map(sum).collect();
+    )
+    .await?;
+    let sum = |row: &Vec<Cell>| (row[0].to_string(), row[1].to_string(), row[2].whole(), row[3].whole());
+    let sums = sums.rows.iter().map(sum).collect();
     let trend = trend.iter().rev().map(point).collect();
     Ok(Head { made_at, severity, scans, trend, regions, sums, asked: filter.words() })
 }

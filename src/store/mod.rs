@@ -6,7 +6,7 @@ mod error;
 mod hub;
 mod intervals;
 mod postgres;
-mod query;
+pub mod query;
 mod readings;
 mod remediation;
 mod rows;

@@ -1,4 +1,53 @@
-//! What a query is, whatever the engine.
+//! What a query is, whatever the engine, and what ours are made of.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::{Cell, RowSink, Store, StoreError};
+
+/// A text as SQL writes it.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// An instant as SQL writes it, the same in both engines.
+pub fn instant(at: DateTime<Utc>) -> String {
+    literal(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+/// That a column has one of some values.
+pub fn among<T: AsRef<str>>(column: &str, values: &[T]) -> String {
+    let values: Vec<String> = values.iter().map(|value| literal(value.as_ref())).collect();
+    format!("{column} IN ({})", values.join(", "))
+}
+
+/// What a query answers, where that is little.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// The names of its columns.
+    pub names: Vec<String>,
+    /// Its rows.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+impl RowSink for Answer {
+    fn columns(&mut self, names: Vec<String>) {
+        self.names = names;
+    }
+
+    fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+}
+
+/// Asks a query whose answer is little.
+///
+/// # Errors
+/// As [`Store::query`].
+pub async fn ask(store: &dyn Store, sql: &str) -> Result<Answer, StoreError> {
+    let mut answer = Answer::default();
+    store.query(sql, &mut answer).await?;
+    Ok(answer)
+}
 
 /// Whether a text begins as a query does, after comments, and holds no second statement. The connection can only read in
 /// any case; this is for what reading allows too, such as attaching or making files, and for a message that can be read.

@@ -1,5 +1,7 @@
 //! What a store answers with.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use chrono::{DateTime, Utc};
@@ -20,6 +22,45 @@ pub enum Cell {
     Real(f64),
     /// A text, an instant or a JSON document.
     Text(String),
+}
+
+/// As it is; nothing for null.
+impl fmt::Display for Cell {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => Ok(()),
+            Self::Integer(number) => number.fmt(formatter),
+            Self::Real(number) => number.fmt(formatter),
+            Self::Text(text) => text.fmt(formatter),
+        }
+    }
+}
+
+impl Cell {
+    /// A whole number; 0 where it is none.
+    pub const fn whole(&self) -> i64 {
+        if let Self::Integer(number) = self { *number } else { 0 }
+    }
+
+    /// A number.
+    #[expect(clippy::cast_precision_loss, reason = "shares, of which SQLite may answer 0 and 1 as whole numbers")]
+    pub const fn real(&self) -> Option<f64> {
+        match self {
+            Self::Real(number) => Some(*number),
+            Self::Integer(number) => Some(*number as f64),
+            Self::Null | Self::Text(_) => None,
+        }
+    }
+
+    /// A text; empty where it is none.
+    pub fn text(&self) -> &str {
+        if let Self::Text(text) = self { text } else { "" }
+    }
+
+    /// An instant.
+    pub fn instant(&self) -> Option<DateTime<Utc>> {
+        DateTime::parse_from_rfc3339(self.text()).ok().map(|at| at.with_timezone(&Utc))
+    }
 }
 
 /// One scan, added up.
