@@ -18,7 +18,7 @@ use crate::aws::{AwsError, MOST_AT_ONCE, Operation, Session};
 use crate::config::Export;
 use crate::export::{ExportError, Hub, for_security_hub};
 use crate::model::{AccountId, Region};
-use crate::scan::{DiscoverError, Engine, Limits, Sessions, advise};
+use crate::scan::{DiscoverError, Engine, Limits, Sessions};
 use crate::store::{HubFinding, Store, StoreError};
 
 /// Accounts that are read from the store together: memory does not grow with the organization.
@@ -76,9 +76,7 @@ pub async fn tell(engine: &Engine, settings: &Export, stop: &CancellationToken) 
     let name = &engine.organization.name;
     let ground = store.hub_ground(name).await?.ok_or(ExportError::Nothing)?;
     let limits = Limits::new(Arc::clone(&engine.allowance));
-    let deadline = Instant::now() + engine.limits.visit_deadline.0;
-    let sessions = Sessions::begin(&engine.aws, &limits, &engine.organization, deadline).await;
-    let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
+    let sessions = Sessions::of(engine, &limits).await?;
     let teller =
         Teller { engine, settings, limits: &limits, sessions: &sessions, organization: &ground.organization_id };
     let mut told = Told::default();

@@ -65,6 +65,22 @@ pub enum Session {
 #[error("building the HTTP client: {0}")]
 pub struct ConnectError(String);
 
+/// The client of a service in a region, made once, with whatever else is to look at its calls.
+macro_rules! in_region {
+    ($aws:expr, $sdk:ident, $clients:expr, $region:expr $(, $interceptor:expr)?) => {{
+        let mut clients = $clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.entry($region.clone()).or_insert_with(|| {
+            let config = $sdk::config::Builder::from(&$aws.config)
+                .region(aws_config::Region::new($region.as_str().to_owned()))
+                $(.interceptor($interceptor))?
+                .interceptor($aws.traffic.clone())
+                .build();
+            $sdk::Client::from_conf(config)
+        });
+        client.clone()
+    }};
+}
+
 impl Aws {
     /// Finds the caller's credentials and region, and prepares the clients. No call is made.
     ///
@@ -143,30 +159,13 @@ impl Aws {
 
     /// The client of Access Analyzer in a region; made once.
     pub(super) fn access_analyzer_in(&self, region: &Region) -> aws_sdk_accessanalyzer::Client {
-        let mut clients = self.access_analyzer.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.entry(region.clone()).or_insert_with(|| {
-            let config = aws_sdk_accessanalyzer::config::Builder::from(&self.config)
-                .region(aws_config::Region::new(region.as_str().to_owned()))
-                .interceptor(RequireList)
-                .interceptor(self.traffic.clone())
-                .build();
-            aws_sdk_accessanalyzer::Client::from_conf(config)
-        });
-        client.clone()
+        in_region!(self, aws_sdk_accessanalyzer, self.access_analyzer, region, RequireList)
     }
 
     /// The client of Security Hub in a region; made once.
     #[cfg(feature = "security-hub")]
     pub(super) fn security_hub_in(&self, region: &Region) -> aws_sdk_securityhub::Client {
-        let mut clients = self.security_hub.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.entry(region.clone()).or_insert_with(|| {
-            let config = aws_sdk_securityhub::config::Builder::from(&self.config)
-                .region(aws_config::Region::new(region.as_str().to_owned()))
-                .interceptor(self.traffic.clone())
-                .build();
-            aws_sdk_securityhub::Client::from_conf(config)
-        });
-        client.clone()
+        in_region!(self, aws_sdk_securityhub, self.security_hub, region)
     }
 }
 

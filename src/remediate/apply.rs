@@ -15,7 +15,7 @@ use super::plan::{Plan, Step};
 use crate::aws::{AwsError, NewAnalyzer, Operation, Session};
 use crate::config::Remediation;
 use crate::model::{AccountId, Analyzer, Region, Requirement, ZoneOfTrust};
-use crate::scan::{Engine, Limits, Sessions, advise};
+use crate::scan::{Engine, Limits, Sessions};
 use crate::store::{ActionEnd, NewAction, Store, StoreError};
 
 /// How often an analyzer that is being created is looked at: from here, doubling, to here.
@@ -102,9 +102,8 @@ pub async fn apply(
         return Err(Refused::Expired { created_at: show(plan.created_at), expires_at: show(plan.expires_at) });
     }
     let limits = Limits::new(Arc::clone(&engine.allowance));
+    let sessions = Sessions::of(engine, &limits).await?;
     let deadline = Instant::now() + engine.limits.visit_deadline.0;
-    let sessions = Sessions::begin(&engine.aws, &limits, &engine.organization, deadline).await;
-    let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
     let mut moved = Vec::new();
     if plan.requirement != engine.organization.requirement {
         let now = engine.organization.requirement;

@@ -100,9 +100,8 @@ pub fn write(plan: &Plan, file: &Path) -> std::io::Result<()> {
 /// Where there are none, or they or the organization cannot be read.
 pub async fn plan(engine: &Engine, remediation: &Remediation, choices: Choices) -> Result<Plan, NoPlan> {
     let limits = Limits::new(std::sync::Arc::clone(&engine.allowance));
+    let sessions = Sessions::of(engine, &limits).await?;
     let deadline = Instant::now() + engine.limits.visit_deadline.0;
-    let sessions = Sessions::begin(&engine.aws, &limits, &engine.organization, deadline).await;
-    let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
     let access = access(engine, &sessions, deadline).await?;
     let name = &engine.organization.name;
     let store: &dyn Store = engine.store.as_ref();

@@ -10,7 +10,7 @@ use super::apply::explained;
 use crate::aws::{AwsError, Operation, Session};
 use crate::config::Remediation;
 use crate::model::{AccountId, Region};
-use crate::scan::{DiscoverError, Engine, Limits, Sessions, advise};
+use crate::scan::{DiscoverError, Engine, Limits, Sessions};
 use crate::store::{ActionEnd, HeldFinding, NewAction, Store, StoreError};
 
 /// Findings that are changed in one call.
@@ -93,9 +93,7 @@ pub async fn review(
     reason: &str,
 ) -> Result<Vec<Reviewed>, Unbegun> {
     let limits = Limits::new(Arc::clone(&engine.allowance));
-    let deadline = Instant::now() + engine.limits.visit_deadline.0;
-    let sessions = Sessions::begin(&engine.aws, &limits, &engine.organization, deadline).await;
-    let sessions = sessions.map_err(|error| advise(&error, "finding out who we are", None, None))?;
+    let sessions = Sessions::of(engine, &limits).await?;
     let mut by_analyzer: BTreeMap<&str, Vec<&HeldFinding>> = BTreeMap::new();
     for finding in findings {
         by_analyzer.entry(&finding.analyzer_arn).or_default().push(finding);

@@ -167,15 +167,11 @@ impl<'a> Reader<'a> {
         };
         let rules = rules.as_deref();
         match self.findings(entered, analyzer).await? {
-            Ok(listed) => {
-                let listed = Ok((self.engine.findings.detail, &listed));
-                self.end(analyzer, ReadingEnd { at: self.engine.clock.now(), listed, rules }).await
-            }
+            Ok(listed) => self.end(analyzer, Ok(&listed), rules).await,
             Err(Failed::Aws(error)) => self.fail(analyzer, &error, rules).await,
             Err(Failed::Store(error)) => {
                 warn!(analyzer.arn = analyzer.analyzer_arn, "its findings cannot be kept: {error}");
-                let problem = error.to_string();
-                self.end(analyzer, ReadingEnd { at: self.engine.clock.now(), listed: Err(&problem), rules }).await
+                self.end(analyzer, Err(&error.to_string()), rules).await
             }
         }
     }
@@ -225,13 +221,19 @@ impl<'a> Reader<'a> {
     /// Ends a reading that failed.
     async fn fail(&self, analyzer: &ToRead, error: &AwsError, rules: Option<&[ReadRule]>) -> Result<(), StoreError> {
         self.say(analyzer, error);
-        let problem = error.to_string();
-        self.end(analyzer, ReadingEnd { at: self.engine.clock.now(), listed: Err(&problem), rules }).await
+        self.end(analyzer, Err(&error.to_string()), rules).await
     }
 
-    async fn end(&self, analyzer: &ToRead, end: ReadingEnd<'_>) -> Result<(), StoreError> {
+    async fn end(
+        &self,
+        analyzer: &ToRead,
+        listed: Result<&ListedFindings, &str>,
+        rules: Option<&[ReadRule]>,
+    ) -> Result<(), StoreError> {
         let Begun { scan_id, patience, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
+        let detail = self.engine.findings.detail;
+        let end = ReadingEnd { at: self.engine.clock.now(), listed: listed.map(|listed| (detail, listed)), rules };
         let (arn, end) = (&analyzer.analyzer_arn, &end);
         patience.with("end_reading", |store| store.end_reading(scan_id, worker, arn, end)).await
     }

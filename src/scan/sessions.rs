@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Limits;
 use super::limits::Calls;
+use super::{DiscoverError, Engine, Limits, advise};
 use crate::aws::{AssumeRole, Aws, AwsError, CallerIdentity, Operation, Page, Remedy, Session, policy};
 use crate::config::{Organization, role_arn};
 use crate::model::{AccountId, Partition, Region};
@@ -46,6 +46,16 @@ impl<'a> Sessions<'a> {
             sessions.reader = Some((account, Mutex::new((session, Instant::now()))));
         }
         Ok(sessions)
+    }
+
+    /// The same, for whoever does something beside a scan.
+    ///
+    /// # Errors
+    /// As [`Sessions::begin`], with what to do about it.
+    pub async fn of(engine: &'a Engine, limits: &'a Limits) -> Result<Self, DiscoverError> {
+        let deadline = Instant::now() + engine.limits.visit_deadline.0;
+        let sessions = Self::begin(&engine.aws, limits, &engine.organization, deadline).await;
+        sessions.map_err(|error| advise(&error, "finding out who we are", None, None))
     }
 
     /// The caller.
@@ -142,8 +152,7 @@ impl<'a> Sessions<'a> {
     /// # Errors
     /// Where the role cannot be assumed.
     pub async fn changing(&self, account: AccountId, role: &str, deadline: Instant) -> Result<Session, AwsError> {
-        let role_arn = role_arn(role, self.partition().as_str(), account.as_str());
-        self.assume(role_arn, policy::remediation_session_policy(), deadline).await
+        self.in_role(account, role, policy::remediation_session_policy(), deadline).await
     }
 
     /// A session of the role that changes things, which may archive findings and no more.
@@ -151,8 +160,7 @@ impl<'a> Sessions<'a> {
     /// # Errors
     /// Where the role cannot be assumed.
     pub async fn reviewing(&self, account: AccountId, role: &str, deadline: Instant) -> Result<Session, AwsError> {
-        let role_arn = role_arn(role, self.partition().as_str(), account.as_str());
-        self.assume(role_arn, policy::review_session_policy(), deadline).await
+        self.in_role(account, role, policy::review_session_policy(), deadline).await
     }
 
     /// A session of the role that imports findings into Security Hub, which is assumed in every account.
@@ -161,8 +169,19 @@ impl<'a> Sessions<'a> {
     /// Where the role cannot be assumed.
     #[cfg(feature = "security-hub")]
     pub async fn importing(&self, account: AccountId, role: &str, deadline: Instant) -> Result<Session, AwsError> {
+        self.in_role(account, role, policy::security_hub_session_policy(), deadline).await
+    }
+
+    /// A session of a role that is assumed in every account, the caller's own included.
+    async fn in_role(
+        &self,
+        account: AccountId,
+        role: &str,
+        narrowed: String,
+        deadline: Instant,
+    ) -> Result<Session, AwsError> {
         let role_arn = role_arn(role, self.partition().as_str(), account.as_str());
-        self.assume(role_arn, policy::security_hub_session_policy(), deadline).await
+        self.assume(role_arn, narrowed, deadline).await
     }
 
     async fn assume_reader(&self, arn: &str, deadline: Instant) -> Result<Session, AwsError> {
@@ -213,7 +232,9 @@ impl Entered<'_> {
         F: Fn(Session, Option<String>) -> Fut,
         Fut: Future<Output = Result<Page<T>, AwsError>>,
     {
-        self.read(&self.calls, operation, page).await
+        let (calls, page) = (&self.calls, &page);
+        self.renewing(|session| async move { calls.all_pages(operation, |token| page(session.clone(), token)).await })
+            .await
     }
 
     /// Reads a listing of one of the account's regions to its end.
@@ -230,7 +251,9 @@ impl Entered<'_> {
         F: Fn(Session, Option<String>) -> Fut,
         Fut: Future<Output = Result<Page<T>, AwsError>>,
     {
-        self.read(&self.calls.in_region(region), operation, page).await
+        let (calls, page) = (&self.calls.in_region(region), &page);
+        self.renewing(|session| async move { calls.all_pages(operation, |token| page(session.clone(), token)).await })
+            .await
     }
 
     /// Makes one call to the account itself.
@@ -242,7 +265,8 @@ impl Entered<'_> {
         F: Fn(Session) -> Fut,
         Fut: Future<Output = Result<T, AwsError>>,
     {
-        self.make(&self.calls, operation, attempt).await
+        let (calls, attempt) = (&self.calls, &attempt);
+        self.renewing(|session| async move { calls.call(operation, || attempt(session.clone())).await }).await
     }
 
     /// Makes one call to one of the account's regions.
@@ -254,36 +278,19 @@ impl Entered<'_> {
         F: Fn(Session) -> Fut,
         Fut: Future<Output = Result<T, AwsError>>,
     {
-        self.make(&self.calls.in_region(region), operation, attempt).await
+        let (calls, attempt) = (&self.calls.in_region(region), &attempt);
+        self.renewing(|session| async move { calls.call(operation, || attempt(session.clone())).await }).await
     }
 
-    async fn make<T, F, Fut>(&self, calls: &Calls<'_>, operation: Operation, attempt: F) -> Result<T, AwsError>
+    /// Does something with the session; and again with another, where AWS says that it has ended.
+    async fn renewing<T, Fut>(&self, attempt: impl Fn(Session) -> Fut) -> Result<T, AwsError>
     where
-        F: Fn(Session) -> Fut,
         Fut: Future<Output = Result<T, AwsError>>,
     {
         let (renewals, session) = self.session().await?;
-        match calls.call(operation, || attempt(session.clone())).await {
-            Err(error) if error.remedy == Remedy::FreshCredentials => {
-                let session = self.renew(renewals).await?;
-                calls.call(operation, || attempt(session.clone())).await
-            }
+        match attempt(session).await {
+            Err(error) if error.remedy == Remedy::FreshCredentials => attempt(self.renew(renewals).await?).await,
             answer => answer,
-        }
-    }
-
-    async fn read<T, F, Fut>(&self, calls: &Calls<'_>, operation: Operation, page: F) -> Result<Vec<T>, AwsError>
-    where
-        F: Fn(Session, Option<String>) -> Fut,
-        Fut: Future<Output = Result<Page<T>, AwsError>>,
-    {
-        let (renewals, session) = self.session().await?;
-        match calls.all_pages(operation, |token| page(session.clone(), token)).await {
-            Err(error) if error.remedy == Remedy::FreshCredentials => {
-                let session = self.renew(renewals).await?;
-                calls.all_pages(operation, |token| page(session.clone(), token)).await
-            }
-            read => read,
         }
     }
 

@@ -91,6 +91,7 @@ pub async fn keep(pool: &Pool, organization_id: &str, findings: &[HubFinding]) -
         .integer("is_archived", |one| i64::from(one.is_archived))
         .document("finding", |one| one.finding.to_string())
         .done();
+    // Without a WHERE, SQLite would take ON CONFLICT for the condition of the join.
     let insert = "INSERT INTO hub_finding (organization_key, account_id, region, digest, imported_at, is_archived, finding)
                   SELECT organization.organization_key, new.account_id, new.region, new.digest, new.imported_at, new.is_archived, new.finding
                   FROM new JOIN organization ON organization.organization_id = new.organization_id WHERE 1 = 1

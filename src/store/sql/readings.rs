@@ -79,7 +79,7 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32, held: &[S
     .await
     .doing(DOING)?;
     let any_left = any_left.ok_or(StoreError::ScanEnded(scan))?;
-    free(&mut transaction, scan, me, held).await.doing(DOING)?;
+    give_back(&mut transaction, scan, me, held).await.doing(DOING)?;
     let statement = format!(
         "WITH next AS (
              SELECT reading.reading_key FROM reading
@@ -364,13 +364,13 @@ async fn write_rules(connection: &mut Connection, key: i32, rules: &[ReadRule]) 
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
 
-/// Gives back what a process reads, and has not read to its end.
-pub async fn give_back(connection: &mut Connection, scan: ScanId, worker_key: i32) -> Result<(), sqlx::Error> {
-    free(connection, scan, worker_key, &[]).await
-}
-
-/// Frees what a process has claimed, but for `held`.
-async fn free(connection: &mut Connection, scan: ScanId, worker_key: i32, held: &[String]) -> Result<(), sqlx::Error> {
+/// Gives back what a process has claimed and not read to its end, but for `held`.
+pub async fn give_back(
+    connection: &mut Connection,
+    scan: ScanId,
+    worker_key: i32,
+    held: &[String],
+) -> Result<(), sqlx::Error> {
     // One row at least, so that the table has its columns; an empty ARN is no analyzer's.
     let arns: Vec<&str> = held.iter().map(String::as_str).chain([""]).collect();
     let table = Table::of(&arns)

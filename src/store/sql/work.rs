@@ -260,7 +260,7 @@ async fn give_back(
 pub async fn leave(connection: &mut Connection, scan: ScanId, worker: &str) -> Result<bool, sqlx::Error> {
     let me = worker_key(connection, worker).await?;
     give_back(connection, scan, me, &[]).await?;
-    readings::give_back(connection, scan, me).await?;
+    readings::give_back(connection, scan, me, &[]).await?;
     let unlist = "UPDATE scan_work SET lister_key = NULL WHERE scan_id = $1 AND lister_key = $2 AND listed_at IS NULL";
     sqlx::query(unlist).bind(scan).bind(me).execute(&mut *connection).await?;
     let leave = sqlx::query("DELETE FROM participant WHERE scan_id = $1 AND worker_key = $2").bind(scan).bind(me);
