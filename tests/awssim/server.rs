@@ -96,6 +96,11 @@ impl Sim {
         lock(&self.state.world)
     }
 
+    /// The accounts that may not own analyzers of the organization.
+    pub fn members(&self) -> Vec<String> {
+        self.world().members()
+    }
+
     pub fn world_caller(&self) -> String {
         self.world().caller.clone()
     }

@@ -147,6 +147,12 @@ impl World {
         owners
     }
 
+    /// The accounts that may not.
+    pub fn members(&self) -> Vec<String> {
+        let owners = self.analyzer_owners();
+        self.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
+    }
+
     /// `o-…/r-…/ou-…/`, with a trailing slash as Organizations has it.
     pub fn ou_path(&self, parent: &str) -> String {
         let Some(organization) = &self.organization else { return String::new() };

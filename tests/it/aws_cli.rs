@@ -211,11 +211,7 @@ async fn access_analyzer() {
     client
         .refused(&aa("list-analyzers --starting-token eyJuZXh0VG9rZW4iOiAibm9uc2Vuc2UifQ=="), "ValidationException")
         .await;
-    let member = {
-        let world = sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
-    };
+    let member = sim.members().remove(0);
     let refused = Client::of_account(&sim, &member);
     refused.refused(&create("org", "ORGANIZATION"), "AccessDeniedException").await;
 

@@ -407,8 +407,7 @@ async fn not_an_organizations_management_account() {
     let sim = Sim::start(&Scenario::calm(2), 0).await.unwrap();
     let (member, management) = {
         let world = sim.world();
-        let owners = world.analyzer_owners();
-        let member = world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone();
+        let member = world.members().remove(0);
         (member, world.management().unwrap().to_owned())
     };
     let folder = tempfile::tempdir().unwrap();

@@ -45,8 +45,7 @@ async fn a_clock_that_steps_back_breaks_no_scan(kept: Kept) {
     engine.clock = Arc::clone(&clock) as Arc<dyn Clock>;
     let (owner, member) = {
         let world = story.sim.world();
-        let owners = world.analyzer_owners();
-        let member = world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone();
+        let member = world.members().remove(0);
         (world.caller.clone(), member)
     };
     let region = || "eu-west-1".to_owned();

@@ -26,12 +26,6 @@ async fn story(kept: Kept, detail: Detail) -> Story {
     story
 }
 
-fn member(story: &Story) -> String {
-    let world = story.sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
-}
-
 fn add(story: &Story, account: &str, region: &str, name: &str, kind: &str) -> String {
     let (account, region) = (account.to_owned(), region.to_owned());
     let arn = format!("arn:aws:access-analyzer:{region}:{account}:analyzer/{name}");
@@ -42,7 +36,7 @@ fn add(story: &Story, account: &str, region: &str, name: &str, kind: &str) -> St
 async fn findings_are_kept_one_by_one_and_agree_with_their_counts(kept: Kept) {
     let story = story(kept, Detail::All).await;
     story.sim.world().switches.findings_per_analyzer = Some(250);
-    let member = member(&story);
+    let member = story.sim.members().remove(0);
     let watch = add(&story, &member, REGION, "watch", "ACCOUNT");
     add(&story, &member, REGION, "unused", "ACCOUNT_UNUSED_ACCESS");
     story.complete_scan().await;
@@ -87,7 +81,7 @@ async fn findings_are_kept_one_by_one_and_agree_with_their_counts(kept: Kept) {
 async fn of_active_findings_one_that_is_archived_is_listed_no_more(kept: Kept) {
     let story = story(kept, Detail::Active).await;
     story.sim.world().switches.findings_per_analyzer = Some(30);
-    let watch = add(&story, &member(&story), REGION, "watch", "ACCOUNT");
+    let watch = add(&story, &story.sim.members().remove(0), REGION, "watch", "ACCOUNT");
     story.complete_scan().await;
     assert_eq!(story.rows("SELECT DISTINCT status FROM finding_history").await, [["ACTIVE"]]);
     let now = "SELECT count(*) FROM current_findings";
@@ -104,7 +98,7 @@ async fn of_active_findings_one_that_is_archived_is_listed_no_more(kept: Kept) {
 
 async fn where_findings_may_not_be_read_it_says_so_and_the_verdicts_stand(kept: Kept) {
     let story = story(kept, Detail::All).await;
-    let member = member(&story);
+    let member = story.sim.members().remove(0);
     add(&story, &member, REGION, "watch", "ACCOUNT");
     story.complete_scan().await;
     let held = story.rows("SELECT finding_id, status, since, read_at FROM current_findings ORDER BY finding_id").await;
@@ -129,7 +123,7 @@ async fn where_findings_may_not_be_read_it_says_so_and_the_verdicts_stand(kept: 
 
 async fn archive_rules_that_are_not_the_same_everywhere_are_named(kept: Kept) {
     let story = story(kept, Detail::Active).await;
-    let member = member(&story);
+    let member = story.sim.members().remove(0);
     let rule = |region: &str, name: &str, filter: serde_json::Value| {
         let mut world = story.sim.world();
         world.analyzers_mut(&member, region)[0].archive_rules.insert(name.into(), filter);
@@ -177,7 +171,7 @@ fn finding(id: &str, status: &str) -> Finding {
 
 async fn whose_reading_it_is_decides_who_may_write(kept: Kept) {
     let story = story(kept, Detail::Off).await;
-    let arn = add(&story, &member(&story), REGION, "watch", "ACCOUNT");
+    let arn = add(&story, &story.sim.members().remove(0), REGION, "watch", "ACCOUNT");
     let scan = story.complete_scan().await.scan.scan_id;
     let store = &story.store;
     // The scan as it is after its last visit, with a process that is dead.

@@ -31,11 +31,7 @@ fn exemption(owner: &str, days: i64, accounts: &[&String], regions: &[&str]) -> 
 
 async fn calm(kept: Kept) -> (Story, String) {
     let story = Story::begin_in(kept, &Scenario::calm(3)).await;
-    let member = {
-        let world = story.sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().find(|id| !owners.contains(*id)).cloned().unwrap()
-    };
+    let member = story.sim.members().remove(0);
     (story, member)
 }
 

@@ -16,12 +16,6 @@ on_each_engine!(
     analyzers_that_could_go_are_named_with_the_reason,
 );
 
-fn members(story: &Story) -> Vec<String> {
-    let world = story.sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
-}
-
 fn add(story: &Story, account: &str, region: &str, name: &str, kind: &str) {
     let (account, region) = (account.to_owned(), region.to_owned());
     story.sim.change(&Change::AddAnalyzer { account, region, name: name.into(), kind: kind.into() });
@@ -38,7 +32,7 @@ async fn truth(story: &Story, account: &str, arn: &str) -> (i64, i64, i64) {
 
 async fn findings_are_counted_and_kept_where_they_change(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(3)).await;
-    let member = members(&story).remove(0);
+    let member = story.sim.members().remove(0);
     add(&story, &member, REGION, "watch", "ACCOUNT");
     add(&story, &member, REGION, "unused", "ACCOUNT_UNUSED_ACCESS");
     story.complete_scan().await;
@@ -82,7 +76,7 @@ async fn findings_are_counted_and_kept_where_they_change(kept: Kept) {
 
 async fn where_findings_may_not_be_counted_the_rest_goes_on(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(2)).await;
-    let [denied, other] = <[String; 2]>::try_from(members(&story)).unwrap();
+    let [denied, other] = <[String; 2]>::try_from(story.sim.members()).unwrap();
     for account in [&denied, &other] {
         add(&story, account, REGION, "watch", "ACCOUNT");
         add(&story, account, "us-east-1", "watch", "ACCOUNT");
@@ -104,7 +98,7 @@ async fn where_findings_may_not_be_counted_the_rest_goes_on(kept: Kept) {
 
 async fn analyzers_that_could_go_are_named_with_the_reason(kept: Kept) {
     let mut story = Story::begin_in(kept, &Scenario::calm(3)).await;
-    let [a, b, c] = <[String; 3]>::try_from(members(&story)).unwrap();
+    let [a, b, c] = <[String; 3]>::try_from(story.sim.members()).unwrap();
     let owner = story.sim.world().caller.clone();
     add(&story, &owner, REGION, "org-1", "ORGANIZATION");
     add(&story, &owner, REGION, "org-2", "ORGANIZATION");

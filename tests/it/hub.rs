@@ -21,19 +21,13 @@ async fn scan(sim: &Sim, folder: &Path) {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
 }
 
-fn member(sim: &Sim) -> String {
-    let world = sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
-}
-
 #[tokio::test]
 async fn what_has_changed_is_told_and_what_holds_no_more_is_archived() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let sim =
         Sim::start(&Scenario { opt_in_regions: vec!["eu-south-1".into()], ..Scenario::calm(2) }, 0).await.unwrap();
-    let member = member(&sim);
+    let member = sim.members().remove(0);
     let (account, region) = (member.clone(), "eu-south-1".to_owned());
     sim.change(&Change::EnableRegion { account: account.clone(), region: region.clone() });
     scan(&sim, folder).await;
@@ -92,7 +86,7 @@ async fn what_is_exempt_is_archived_for_as_long_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let sim = Sim::start(&Scenario::calm(1), 0).await.unwrap();
-    let member = member(&sim);
+    let member = sim.members().remove(0);
     let exempt = format!(
         "[[organizations]]\nname = \"main\"\n[[organizations.exemptions]]\nowner = \"a\"\nreason = \"b\"\nexpires = \"2999-12-31\"\n\
          accounts = {{ accounts = [\"{member}\"] }}\nregions = [\"{REGION}\"]\n"
@@ -113,7 +107,7 @@ async fn a_region_that_is_left_out_from_now_on_is_archived() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let sim = Sim::start(&Scenario::calm(1), 0).await.unwrap();
-    let member = member(&sim);
+    let member = sim.members().remove(0);
     scan(&sim, folder).await;
     assert_eq!(tell(&sim, folder).await.code, 0);
     let excluded = format!("[[organizations]]\nname = \"main\"\nexclude.accounts = [\"{member}\"]\n");
@@ -134,11 +128,7 @@ async fn where_it_cannot_be_told_the_others_are_and_it_is_told_the_next_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let sim = Sim::start(&Scenario::calm(2), 0).await.unwrap();
-    let members: Vec<String> = {
-        let world = sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
-    };
+    let members: Vec<String> = sim.members();
     scan(&sim, folder).await;
     sim.world().hub_disabled.insert(members[0].clone());
     sim.world().accounts.get_mut(&members[1]).unwrap().roles.remove("TrustwatchSecurityHub");

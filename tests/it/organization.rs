@@ -80,8 +80,7 @@ async fn a_member_that_may_not_list_its_organization_is_an_error_with_advice() {
     let story = Story::begin(&Scenario::calm(3)).await;
     let (member, management) = {
         let world = story.sim.world();
-        let owners = world.analyzer_owners();
-        let member = world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone();
+        let member = world.members().remove(0);
         (member, world.management().unwrap().to_owned())
     };
     let outcome = scan(&story.engine_as(&member)).await;
@@ -101,8 +100,7 @@ async fn a_reader_role_reads_the_organization_for_a_caller_that_may_not() {
         let mut story = Story::begin(&Scenario::calm(3)).await;
         let (caller, management, partition_role) = {
             let mut world = story.sim.world();
-            let owners = world.analyzer_owners();
-            let caller = world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone();
+            let caller = world.members().remove(0);
             let management = world.management().unwrap().to_owned();
             let trusted = if chain_roles { management.clone() } else { caller.clone() };
             for account in world.accounts.values_mut() {
@@ -146,11 +144,7 @@ async fn a_list_that_shrank_too_much_fails_the_scan_and_closes_nothing() {
     let story = Story::begin(&Scenario::calm(8)).await;
     story.complete_scan().await;
     let before = story.coverage().await;
-    let gone: Vec<String> = {
-        let world = story.sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().filter(|id| !owners.contains(*id)).take(3).cloned().collect()
-    };
+    let gone: Vec<String> = story.sim.members().into_iter().take(3).collect();
     for account in &gone {
         story.sim.change(&Change::RemoveAccount { account: account.clone() });
     }

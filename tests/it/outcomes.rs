@@ -16,11 +16,7 @@ const REGION: &str = "eu-west-1";
 /// A calm organization, and a member that is neither management nor delegated administrator.
 async fn calm() -> (Story, String) {
     let story = Story::begin(&Scenario::calm(3)).await;
-    let member = {
-        let world = story.sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
-    };
+    let member = story.sim.members().remove(0);
     (story, member)
 }
 

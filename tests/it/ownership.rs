@@ -14,19 +14,13 @@ const WHO: &str = "SELECT DISTINCT account_id, account_owner, team FROM current_
 
 on_each_engine!(who_answers_for_an_account_is_beside_its_results_and_chooses_accounts);
 
-fn members(sim: &Sim) -> Vec<String> {
-    let world = sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
-}
-
 fn tag(sim: &Sim, account: &str, key: &str, value: &str) {
     sim.world().accounts.get_mut(account).unwrap().tags.insert(key.to_owned(), value.to_owned());
 }
 
 async fn who_answers_for_an_account_is_beside_its_results_and_chooses_accounts(kept: Kept) {
     let mut story = Story::begin_in(kept, &Scenario::calm(3)).await;
-    let [a, b, c] = <[String; 3]>::try_from(members(&story.sim)).unwrap();
+    let [a, b, c] = <[String; 3]>::try_from(story.sim.members()).unwrap();
     for account in [&a, &b, &c] {
         tag(&story.sim, account, "team", "payments");
         tag(&story.sim, account, "owner", "ann");
@@ -76,7 +70,7 @@ async fn a_list_is_read_from_a_file_and_reports_can_be_of_a_team() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let sim = Sim::start(&Scenario::calm(2), 0).await.unwrap();
-    let [a, b] = <[String; 2]>::try_from(members(&sim)).unwrap();
+    let [a, b] = <[String; 2]>::try_from(sim.members()).unwrap();
     let configuration = "[[organizations]]\nname = \"main\"\nownership.file = \"owners.csv\"\n";
     std::fs::write(folder.join("trustwatch.toml"), configuration).unwrap();
     std::fs::write(folder.join("owners.csv"), format!("account_id,team\n{a},shop\n{b},\n12,x\n")).unwrap();

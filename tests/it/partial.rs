@@ -16,12 +16,6 @@ async fn scan(story: &Story, selection: Selection) -> Outcome {
     story.engine().scan(request, Arc::default(), CancellationToken::new()).await.unwrap()
 }
 
-fn members(story: &Story) -> Vec<String> {
-    let world = story.sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
-}
-
 fn only(account: &str) -> Selection {
     Selection { accounts: vec![account.parse().unwrap()], ous: Vec::new() }
 }
@@ -29,7 +23,7 @@ fn only(account: &str) -> Selection {
 async fn one_account_is_audited_again_and_the_others_stay_as_they_were(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(12)).await;
     let before = story.complete_scan().await.scan;
-    let all = members(&story);
+    let all = story.sim.members();
     let (changed, other, gone) = (&all[0], &all[1], &all[2]);
     for account in [changed, other] {
         let (account, region, name) = (account.clone(), "eu-west-1".to_owned(), "own".to_owned());
@@ -71,7 +65,7 @@ async fn one_account_is_audited_again_and_the_others_stay_as_they_were(kept: Kep
 async fn nobody_stays_covered_by_an_organization_analyzer_that_was_found_gone(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(5)).await;
     let owner = story.sim.world().caller.clone();
-    let all = members(&story);
+    let all = story.sim.members();
     let (region, name) = (|| "eu-west-1".to_owned(), || "organization".to_owned());
     let kind = || "ORGANIZATION".to_owned();
     story.sim.change(&Change::AddAnalyzer { account: owner.clone(), region: region(), name: name(), kind: kind() });
@@ -106,7 +100,7 @@ async fn nobody_stays_covered_by_an_organization_analyzer_that_was_found_gone(ke
 async fn everything_below_an_ou_is_audited_and_nothing_beside_it(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(12)).await;
     story.complete_scan().await;
-    let account = members(&story).remove(0);
+    let account = story.sim.members().remove(0);
     let ou = story.sim.world().accounts[&account].parent.clone();
     let outcome = scan(&story, Selection { accounts: Vec::new(), ous: vec![ou.clone()] }).await;
     assert_eq!(outcome.error, None);
@@ -145,7 +139,7 @@ async fn what_is_not_there_is_refused_and_nothing_is_closed(kept: Kept) {
 async fn a_changed_requirement_is_not_a_change_of_the_world(kept: Kept) {
     let mut story = Story::begin_in(kept, &Scenario::calm(4)).await;
     let owner = story.sim.world().caller.clone();
-    let member = members(&story).remove(0);
+    let member = story.sim.members().remove(0);
     let add = |account: &str, name: &str, kind: &str| Change::AddAnalyzer {
         account: account.into(),
         region: "eu-west-1".into(),

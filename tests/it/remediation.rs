@@ -44,12 +44,6 @@ fn administrator(story: &Story) -> String {
     story.sim.world().caller.clone()
 }
 
-fn members(story: &Story) -> Vec<String> {
-    let world = story.sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
-}
-
 /// The names and types of an account's analyzers in a region.
 fn analyzers(sim: &Sim, account: &str, region: &str) -> Vec<(String, String)> {
     let world = sim.world();
@@ -84,7 +78,7 @@ fn has_step(plan: &Plan, region: &str) -> bool {
 
 async fn gaps_are_planned_applied_and_covered(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario { creating_reads: 2, ..Scenario::calm(4) }).await;
-    add(&story, &members(&story)[0], "ACCOUNT_UNUSED_ACCESS", "ACTIVE", None);
+    add(&story, &story.sim.members()[0], "ACCOUNT_UNUSED_ACCESS", "ACTIVE", None);
     story.complete_scan().await;
     let made = plan(&story).await;
     // One step for each region, not one for each account, and of external access.
@@ -149,7 +143,7 @@ async fn without_trusted_access_the_organizations_analyzer_is_not_proposed() {
 async fn where_both_are_asked_for_each_account_gets_what_it_lacks() {
     let mut story = Story::begin(&Scenario::calm(2)).await;
     story.organization.requirement = Requirement::Both;
-    let member = members(&story).remove(0);
+    let member = story.sim.members().remove(0);
     add(&story, &member, "ACCOUNT", "ACTIVE", None);
     story.complete_scan().await;
     let made = plan(&story).await;
@@ -168,7 +162,7 @@ async fn where_both_are_asked_for_each_account_gets_what_it_lacks() {
 #[tokio::test]
 async fn what_cannot_be_read_is_exempt_or_suspended_is_left_alone() {
     let mut story = Story::begin(&Scenario { delegated_administrator: false, ..Scenario::calm(3) }).await;
-    let [a, b, c, d] = <[String; 4]>::try_from(members(&story)).unwrap();
+    let [a, b, c, d] = <[String; 4]>::try_from(story.sim.members()).unwrap();
     story.sim.change(&Change::BreakRole { account: a.clone() });
     story.sim.change(&Change::SuspendAccount { account: b.clone() });
     story.organization.exemptions = vec![Exemption {
@@ -256,7 +250,7 @@ async fn where_there_are_as_many_as_aws_allows_none_is_proposed() {
 async fn where_the_administrator_has_not_opted_in_accounts_get_their_own() {
     let mut story = Story::begin(&Scenario::calm(2)).await;
     let region = "ap-east-1".to_owned();
-    for account in members(&story) {
+    for account in story.sim.members() {
         story.sim.change(&Change::EnableRegion { account, region: region.clone() });
     }
     let owners = story.sim.world().analyzer_owners();
@@ -266,7 +260,7 @@ async fn where_the_administrator_has_not_opted_in_accounts_get_their_own() {
     story.complete_scan().await;
     let made = plan(&story).await;
     let there: Vec<_> = made.steps.iter().filter(|step| step.region.as_str() == region).collect();
-    assert_eq!(there.len(), members(&story).len());
+    assert_eq!(there.len(), story.sim.members().len());
     assert!(there.iter().all(|step| step.zone == ZoneOfTrust::Account));
 
     story.organization.requirement = Requirement::Organization;
@@ -298,7 +292,7 @@ async fn a_plan_that_the_world_has_moved_away_from_is_refused_and_nothing_is_cha
 
 async fn a_step_that_failed_is_on_record_and_the_others_are_done(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario { delegated_administrator: false, ..Scenario::calm(2) }).await;
-    let [a, b, c] = <[String; 3]>::try_from(members(&story)).unwrap();
+    let [a, b, c] = <[String; 3]>::try_from(story.sim.members()).unwrap();
     story.complete_scan().await;
     let made = plan(&story).await;
     story.sim.change(&Change::BreakRemediationRole { account: a.clone() });

@@ -13,11 +13,7 @@ const REGION: &str = "eu-west-1";
 async fn begun(folder: &Path, detail: &str) -> (Sim, String) {
     let sim = Sim::start(&Scenario { findings_per_analyzer: Some(40), ..Scenario::calm(2) }, 0).await.unwrap();
     std::fs::write(folder.join("trustwatch.toml"), format!("[findings]\ndetail = \"{detail}\"\n")).unwrap();
-    let account = {
-        let world = sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
-    };
+    let account = sim.members().remove(0);
     let (owner, region) = (account.clone(), REGION.to_owned());
     sim.change(&Change::AddAnalyzer { account: owner, region, name: "watch".into(), kind: "ACCOUNT".into() });
     assert_eq!(run(&sim, folder, &["scan"]).await.code, 0);

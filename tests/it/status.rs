@@ -47,11 +47,7 @@ async fn it_says_what_holds_what_changed_and_what_is_wrong() {
 
     // It is lost again, and an account cannot be read any more.
     sim.change(&Change::DeleteAnalyzer { account: owner.clone(), region, name: "watch".into() });
-    let member = {
-        let world = sim.world();
-        let owners = world.analyzer_owners();
-        world.accounts.keys().find(|id| !owners.contains(*id)).unwrap().clone()
-    };
+    let member = sim.members().remove(0);
     sim.change(&Change::BreakRole { account: member });
     assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
     let lost = status().await;

@@ -17,17 +17,11 @@ const REGION: &str = "eu-west-1";
 /// A calm organization, and one of its plain members.
 async fn calm() -> (Story, String) {
     let story = Story::begin(&Scenario::calm(4)).await;
-    let member = members(&story).remove(0);
+    let member = story.sim.members().remove(0);
     (story, member)
 }
 
 /// The members that are neither management nor delegated administrator.
-fn members(story: &Story) -> Vec<String> {
-    let world = story.sim.world();
-    let owners = world.analyzer_owners();
-    world.accounts.keys().filter(|id| !owners.contains(*id)).cloned().collect()
-}
-
 fn add(account: &str, name: &str, kind: &str) -> Change {
     Change::AddAnalyzer { account: account.into(), region: REGION.into(), name: name.into(), kind: kind.into() }
 }
@@ -85,7 +79,7 @@ async fn the_organizations_analyzer_covers_every_member_in_its_region_and_nowher
 async fn with_an_owner_unreadable_members_are_unknown_unless_their_own_analyzer_covers_them() {
     let (story, member) = calm().await;
     let management = story.sim.world().management().unwrap().to_owned();
-    let other = members(&story).remove(1);
+    let other = story.sim.members().remove(1);
     story.sim.change(&add(&other, "watch", "ACCOUNT"));
     story.sim.change(&Change::BreakRole { account: management.clone() });
     story.complete_scan().await;
@@ -118,7 +112,7 @@ async fn losing_sight_of_the_owner_changes_nothing_where_the_accounts_own_analyz
 #[tokio::test]
 async fn every_account_has_its_outcome_and_its_reason() {
     let (story, _) = calm().await;
-    let [a, b, c, d] = <[String; 4]>::try_from(members(&story)).unwrap();
+    let [a, b, c, d] = <[String; 4]>::try_from(story.sim.members()).unwrap();
     story.sim.change(&Change::SuspendAccount { account: a.clone() });
     story.sim.change(&Change::BreakRole { account: b.clone() });
     story.sim.change(&deny(&c, "access-analyzer:ListAnalyzers", Policy::Iam));
@@ -266,7 +260,7 @@ async fn a_list_of_regions_means_these_only() {
 async fn a_region_is_read_to_its_last_page() {
     let scenario = Scenario { analyzer_page_size: 1, empty_pages: true, ..Scenario::calm(2) };
     let story = Story::begin(&scenario).await;
-    let member = members(&story).remove(0);
+    let member = story.sim.members().remove(0);
     for (name, kind) in [("a", "ACCOUNT_UNUSED_ACCESS"), ("b", "ACCOUNT_INTERNAL_ACCESS"), ("c", "ACCOUNT")] {
         story.sim.change(&add(&member, name, kind));
     }
