@@ -40,6 +40,11 @@ pub struct AnalyzerArn {
 }
 
 impl AnalyzerArn {
+    /// The name of an analyzer, by its ARN: unique in its account and region.
+    pub fn name_of(arn: &str) -> &str {
+        arn.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Reads `arn:<partition>:access-analyzer:<region>:<account>:analyzer/<name>`.
     /// `None` where the text is no such ARN.
     pub fn parse(arn: &str) -> Option<Self> {

@@ -14,7 +14,7 @@ use super::access;
 use super::plan::{Plan, Step};
 use crate::aws::{AwsError, NewAnalyzer, Operation, Session};
 use crate::config::Remediation;
-use crate::model::{AccountId, Analyzer, Region, Requirement, ZoneOfTrust};
+use crate::model::{AccountId, Analyzer, AnalyzerArn, Region, Requirement, ZoneOfTrust};
 use crate::scan::{Engine, Limits, Sessions};
 use crate::store::{ActionEnd, NewAction, Store, StoreError};
 
@@ -204,7 +204,7 @@ impl Applier<'_> {
             .map(|one| (one.arn.as_str(), one.status.as_str()))
             .collect();
         let is_other = |arn: &str| {
-            let name = arn.rsplit('/').next().unwrap_or_default();
+            let name = AnalyzerArn::name_of(arn);
             // One that is to be deleted, or is deleted already.
             let is_gone_or_failed = !others.contains_key(arn);
             name != step.analyzer_name && !(is_gone_or_failed && step.replaces.iter().any(|replaced| replaced == name))
@@ -217,15 +217,12 @@ impl Applier<'_> {
             .collect();
         // Another step of the same plan may have been done in the same place.
         let by_plan = |arn: &str| {
-            let of = |other: &&Step| {
+            let name = AnalyzerArn::name_of(arn);
+            self.plan.steps.iter().any(|other| {
                 other.id != step.id
                     && (other.account, &other.region) == (step.account, &step.region)
-                    && arn
-                        .rsplit('/')
-                        .next()
-                        .is_some_and(|name| name == other.analyzer_name || other.replaces.iter().any(|one| one == name))
-            };
-            self.plan.steps.iter().find(of).is_some()
+                    && (name == other.analyzer_name || other.replaces.iter().any(|one| one == name))
+            })
         };
         let others: BTreeMap<&str, &str> = others.into_iter().filter(|(arn, _)| !by_plan(arn)).collect();
         let expected: BTreeMap<&str, &str> = expected.into_iter().filter(|(arn, _)| !by_plan(arn)).collect();

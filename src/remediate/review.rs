@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::apply::explained;
 use crate::aws::{AwsError, Operation, Session};
 use crate::config::Remediation;
-use crate::model::{AccountId, Region};
+use crate::model::{AccountId, AnalyzerArn, Region};
 use crate::scan::{DiscoverError, Engine, Limits, Sessions};
 use crate::store::{ActionEnd, HeldFinding, NewAction, Store, StoreError};
 
@@ -94,12 +94,14 @@ pub async fn review(
 ) -> Result<Vec<Reviewed>, Unbegun> {
     let limits = Limits::new(Arc::clone(&engine.allowance));
     let sessions = Sessions::of(engine, &limits).await?;
-    let mut by_analyzer: BTreeMap<&str, Vec<&HeldFinding>> = BTreeMap::new();
+    let mut by_analyzer: BTreeMap<(&str, &str), Vec<&HeldFinding>> = BTreeMap::new();
     for finding in findings {
-        by_analyzer.entry(&finding.analyzer_arn).or_default().push(finding);
+        by_analyzer.entry((&finding.owner_account_id, &finding.analyzer_arn)).or_default().push(finding);
     }
     let mut reviewed = Vec::new();
-    for (arn, findings) in by_analyzer {
+    // Of the account whose turn it is, whose analyzers come one after another.
+    let mut entered: Option<(AccountId, Result<Session, AwsError>)> = None;
+    for ((_, arn), findings) in by_analyzer {
         let Some(first) = findings.first() else { continue };
         let account: AccountId =
             first.owner_account_id.parse().map_err(|error| Unbegun::Corrupt(format!("{error}")))?;
@@ -113,7 +115,7 @@ pub async fn review(
                 account,
                 region: &region,
                 analyzer_arn: Some(arn),
-                analyzer_name: arn.rsplit('/').next().unwrap_or_default(),
+                analyzer_name: AnalyzerArn::name_of(arn),
                 finding_ids: Some(&ids),
                 reason: Some(reason),
                 actor: &sessions.caller().arn,
@@ -122,12 +124,18 @@ pub async fn review(
             let store: &dyn Store = engine.store.as_ref();
             let number = store.begin_action(&new).await?;
             let deadline = Instant::now() + engine.limits.visit_deadline.0;
-            let changed = async {
-                let session: Session = sessions.reviewing(account, &remediation.role, deadline).await?;
-                let update = || engine.aws.update_findings(&session, &region, arn, &ids, change == Change::Archive);
-                limits.in_visit(deadline).call(Operation::UpdateFindings, update).await
+            let session = match entered.take() {
+                Some((of, session)) if of == account => session,
+                _ => sessions.reviewing(account, &remediation.role, deadline).await,
             };
-            let changed = changed.await;
+            let changed = match &session {
+                Ok(session) => {
+                    let update = || engine.aws.update_findings(session, &region, arn, &ids, change == Change::Archive);
+                    limits.in_visit(deadline).call(Operation::UpdateFindings, update).await
+                }
+                Err(error) => Err(error.clone()),
+            };
+            entered = Some((account, session));
             let explain = |error: &AwsError| explained(account, error, &remediation.role);
             let problem = changed.as_ref().err().map(explain);
             let request_id = match &changed {

@@ -16,7 +16,7 @@ use super::pipeline::{Begun, IDLE_LOOKS};
 use super::sessions::Entered;
 use crate::aws::{AwsError, FindingsOf, Operation};
 use crate::config::Detail;
-use crate::model::{ErrorKind, ReadRule};
+use crate::model::{AnalyzerArn, ErrorKind, ReadRule};
 use crate::store::{ListedFindings, ReadingEnd, Store, StoreError, ToRead};
 
 /// Accounts whose findings are read at once: each holds one page, and 16 bytes for each finding that it has listed.
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
     }
 
     async fn analyzer(&self, entered: &Entered<'_>, analyzer: &ToRead) -> Result<(), StoreError> {
-        let name = analyzer.analyzer_arn.rsplit('/').next().unwrap_or_default();
+        let name = AnalyzerArn::name_of(&analyzer.analyzer_arn);
         let (aws, region) = (&self.engine.aws, &analyzer.region);
         let rules = |session, token| async move { aws.list_archive_rules(&session, region, name, token).await };
         let rules = match entered.all_pages_in(region, Operation::ListArchiveRules, rules).await {
