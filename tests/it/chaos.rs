@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,14 +75,16 @@ impl Chaos {
     }
 
     /// A daemon that scans at its start and by `cron`, and goes on with what it finds.
-    fn start(&self, name: &str, cron: &str) -> Child {
+    fn start(&self, name: &str, cron: &str) -> Life {
         self.start_with(name, cron, &[])
     }
 
-    fn start_with(&self, name: &str, cron: &str, settings: &[(&str, &str)]) -> Child {
-        let log = File::options().create(true).append(true).open(self.log(name)).unwrap();
+    fn start_with(&self, name: &str, cron: &str, settings: &[(&str, &str)]) -> Life {
+        let log = self.log(name);
+        let starts_before = starts(&log);
+        let errors = File::options().create(true).append(true).open(&log).unwrap();
         let caller = self.sim.world_caller();
-        command(self.folder.path(), &["run"])
+        let child = command(self.folder.path(), &["run"])
             .envs(environment(&self.sim.url(), &caller))
             .env("TRUSTWATCH_STORE__URL", &self.settings.url)
             .env("TRUSTWATCH_STORE__LEASE", "2s")
@@ -91,12 +93,13 @@ impl Chaos {
             .env("TRUSTWATCH_HTTP__ENABLED", "false")
             .envs(settings.iter().copied())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(errors)
             .spawn()
-            .unwrap()
+            .unwrap();
+        Life { child, log, starts_before }
     }
 
-    fn log(&self, name: &str) -> std::path::PathBuf {
+    fn log(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}.log"))
     }
 
@@ -157,14 +160,41 @@ impl Chaos {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+/// A daemon, from its start to its end.
+struct Life {
+    child: Child,
+    log: PathBuf,
+    /// How often a daemon had started by this log before this one did.
+    starts_before: usize,
 }
 
-fn end(mut child: Child) {
-    signal(&child, Signal::SIGCONT);
-    signal(&child, Signal::SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+impl Life {
+    fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.id() as i32), signal).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Tells it to end once it hears signals, as a service manager would, and waits until it has.
+    async fn end(mut self) {
+        while starts(&self.log) <= self.starts_before {
+            tokio::time::sleep(LOOKS).await;
+        }
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// How often a daemon began to hear signals, by its log.
+fn starts(log: &Path) -> usize {
+    text(log).matches("trustwatch starts").count()
 }
 
 async fn killed_at_random_instants(kept: Kept) {
@@ -176,8 +206,7 @@ async fn killed_at_random_instants(kept: Kept) {
         let mut life = chaos.start("one", ONCE);
         // Together these lives make about half the calls of a scan, so that every kill is in the middle of one.
         chaos.some_calls(calls_of_a_scan / kills()).await;
-        life.kill().unwrap();
-        life.wait().unwrap();
+        life.kill();
         in_flight += chaos.in_flight(store.as_ref(), life.id()).await;
         invariants::hold(store.as_ref(), "after a kill").await;
     }
@@ -186,7 +215,7 @@ async fn killed_at_random_instants(kept: Kept) {
         chaos.some_calls(10).await;
     }
     chaos.until_done(store.as_ref()).await;
-    end(life);
+    life.end().await;
     chaos.check(&format!("{} kills on {kept:?}", kills()), in_flight).await;
 }
 
@@ -197,7 +226,7 @@ fn outage() -> Duration {
 }
 
 /// A scan on a server of its own, which is stopped in its middle.
-async fn on_a_server_that_stops(max_outage: &str) -> (Chaos, postgres::Server, Child) {
+async fn on_a_server_that_stops(max_outage: &str) -> (Chaos, postgres::Server, Life) {
     let server = postgres::start();
     let mut chaos = Chaos::begin(Kept::Postgres, 3).await;
     chaos.settings = config::Store::at(postgres::database_on(&server).await);
@@ -215,7 +244,7 @@ async fn a_database_that_stops_in_the_middle_of_a_scan_and_comes_back_costs_noth
     server.own.as_ref().unwrap().start();
     let store = chaos.open().await;
     chaos.until_done(store.as_ref()).await;
-    end(life);
+    life.end().await;
     let log = text(&chaos.log("one"));
     assert!(log.contains("the database is away, the scan waits for it"), "{log}");
     assert!(log.contains("the database is back: the scan goes on"), "{log}");
@@ -231,7 +260,7 @@ async fn a_database_that_is_away_for_too_long_ends_the_scan_as_incomplete() {
     server.own.as_ref().unwrap().start();
     let store = chaos.open().await;
     chaos.until_done(store.as_ref()).await;
-    end(life);
+    life.end().await;
     let scans = rows(store.as_ref(), "SELECT state, error FROM scan_summary").await;
     assert_eq!(scans[0][0], "incomplete");
     assert!(scans[0][1].ends_with("it was waited for 100ms (store.max_outage)"), "{scans:?}");
@@ -247,24 +276,18 @@ async fn three_replicas_of_which_one_is_killed_or_stopped_every_moment_complete_
     let mut chaos = Chaos::begin(Kept::Postgres, 2).await;
     let store = chaos.open().await;
     let start = |chaos: &Chaos, number: usize| chaos.start(&number.to_string(), ALL_THE_TIME);
-    // From then on a process hears signals.
-    let starts =
-        |chaos: &Chaos, number: usize| text(&chaos.log(&number.to_string())).matches("trustwatch starts").count();
-    let mut starts_before = [0; 3];
-    let mut replicas: Vec<Child> = (0..3).map(|number| start(&chaos, number)).collect();
+    let mut replicas: Vec<Life> = (0..3).map(|number| start(&chaos, number)).collect();
     let mut in_flight = 0;
     for round in 0..kills() {
         chaos.some_calls(1000).await;
         let unlucky = chaos.rng.below(3) as usize;
         if round % 2 == 0 {
-            replicas[unlucky].kill().unwrap();
-            replicas[unlucky].wait().unwrap();
+            replicas[unlucky].kill();
             in_flight += chaos.in_flight(store.as_ref(), replicas[unlucky].id()).await;
-            starts_before[unlucky] = starts(&chaos, unlucky);
             replicas[unlucky] = start(&chaos, unlucky);
         } else {
             // Cut off until its lease has ended and others have taken over what it was at; then it comes back.
-            signal(&replicas[unlucky], Signal::SIGSTOP);
+            replicas[unlucky].signal(Signal::SIGSTOP);
             in_flight += chaos.in_flight(store.as_ref(), replicas[unlucky].id()).await;
             let alive = format!(
                 "SELECT count(*) FROM participant JOIN worker USING (worker_key)
@@ -275,19 +298,16 @@ async fn three_replicas_of_which_one_is_killed_or_stopped_every_moment_complete_
                 tokio::time::sleep(LOOKS).await;
             }
             chaos.some_calls(1000).await;
-            signal(&replicas[unlucky], Signal::SIGCONT);
+            replicas[unlucky].signal(Signal::SIGCONT);
         }
     }
-    for (number, replica) in replicas.into_iter().enumerate() {
-        while starts(&chaos, number) <= starts_before[number] {
-            tokio::time::sleep(LOOKS).await;
-        }
+    for replica in replicas {
         in_flight += chaos.in_flight(store.as_ref(), replica.id()).await;
-        end(replica);
+        replica.end().await;
     }
     let last = chaos.start("last", ONCE);
     chaos.until_done(store.as_ref()).await;
-    end(last);
+    last.end().await;
     let late = (0..3).map(|number| text(&chaos.log(&number.to_string())).matches("ours is not written").count());
     println!("{} visits came late, and were not written", late.sum::<usize>());
     chaos.check(&format!("{} kills and stops among 3 replicas", kills()), in_flight).await;
