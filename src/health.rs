@@ -9,9 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::aws::{Aws, Session};
 use crate::clock::Clock;
-use crate::metrics::{Newest, Organization};
+use crate::metrics::{Newest, Organization, Scraped};
 use crate::scan::Engine;
 use crate::schedule::{Timetable, is_overdue};
+use crate::store::query::ask;
 use crate::store::{Overview, Store};
 
 /// How long a check may take: whoever asks asks again.
@@ -123,18 +124,25 @@ impl Health {
         })
     }
 
-    /// What the store says for a scrape: how many processes are at work, and each organization; `None` where it does not
-    /// answer.
-    pub async fn scraped(&self) -> Option<(u32, Vec<Organization>)> {
-        let mut replicas = 0;
-        let mut organizations = Vec::new();
+    /// What the store says for a scrape; `None` where it does not answer.
+    pub async fn scraped(&self) -> Option<Scraped> {
+        let mut scraped = Scraped::default();
         for watched in &self.organizations {
             let overview = timeout(PATIENCE, self.store.overview(&watched.name)).await.ok()?.ok()?;
-            replicas = overview.replicas;
+            scraped.replicas = overview.replicas;
             let is_overdue = watched.is_overdue(&overview, self.up_since, self.clock.now());
-            organizations.push(organization(&watched.name, is_overdue, &overview));
+            scraped.organizations.push(organization(&watched.name, is_overdue, &overview));
         }
-        Some((replicas, organizations))
+        let sql = "SELECT channel, count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'dead')
+                   FROM alert_deliveries GROUP BY channel ORDER BY channel";
+        let messages = timeout(PATIENCE, ask(self.store.as_ref(), sql)).await.ok()?.ok()?;
+        for row in &messages.rows {
+            let [channel, pending, dead] = row.as_slice() else { continue };
+            for (state, messages) in [("pending", pending), ("dead", dead)] {
+                scraped.messages.push((channel.text().to_owned(), state, messages.real().unwrap_or_default()));
+            }
+        }
+        Some(scraped)
     }
 }
 

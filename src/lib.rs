@@ -10,13 +10,14 @@
 //! # The dependency rule
 //!
 //! ```text
-//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  remediate  <-  schedule  <-  health  <-  http  <-  daemon, cli, main
+//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  alerts, remediate  <-  schedule  <-  health  <-  http  <-  daemon, cli, main
 //! ```
 //!
 //! Never the other way; [`aws`] and [`store`] never see each other. Each dependency has one home: the AWS SDK in
 //! [`aws`], sqlx in [`store`], figment and the environment in [`config`], axum in [`http`], tokio-cron-scheduler in
 //! [`schedule`], clap in [`cli`]. A test reads the `use` lines and holds them to it.
 
+pub mod alerts;
 pub mod aws;
 pub mod cli;
 pub mod clock;

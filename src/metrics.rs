@@ -23,6 +23,7 @@ const CALLS_IN_FLIGHT: &str = "trustwatch_aws_calls_in_flight";
 const CLAIMS_LOST: &str = "trustwatch_claims_lost_total";
 const OUTAGES: &str = "trustwatch_database_outages_total";
 const STORE: &str = "trustwatch_store_seconds";
+const ALERTS: &str = "trustwatch_alert_attempts_total";
 
 /// What this process counts.
 const COUNTERS: &[Described] = &[
@@ -30,6 +31,10 @@ const COUNTERS: &[Described] = &[
     (VISITS, "Visits that this process recorded, by outcome."),
     (CALLS, "Attempts of calls to AWS, by service, operation and outcome: ok, or the kind of the error."),
     (CLAIMS_LOST, "Visits that were not written, because another process had taken the account over."),
+    (
+        ALERTS,
+        "Attempts to send a message, by channel and outcome: delivered, failed (it is tried again), or dead (given up).",
+    ),
     (OUTAGES, "Times that the database was away in the middle of a scan."),
 ];
 
@@ -52,6 +57,7 @@ const ACCOUNT_REGIONS: &str = "trustwatch_account_regions";
 const COVERAGE: &str = "trustwatch_coverage_ratio";
 const LAST_KNOWN: &str = "trustwatch_coverage_last_known_ratio";
 const MEASURED: &str = "trustwatch_measured_ratio";
+const MESSAGES: &str = "trustwatch_alert_messages";
 
 /// What is read from the store when it is scraped.
 const READ: &[Described] = &[
@@ -68,6 +74,7 @@ const READ: &[Described] = &[
     (COVERAGE, "covered / (covered + not_covered) of that scan."),
     (LAST_KNOWN, "The same, each unknown counted by its last known answer."),
     (MEASURED, "(covered + not_covered) / (covered + not_covered + unknown) of that scan."),
+    (MESSAGES, "Messages that wait or were given up, by channel and state: pending or dead."),
 ];
 
 /// What this process times, with the upper bounds of its buckets in seconds.
@@ -79,6 +86,17 @@ const TIMED: &[(&str, &str, &[f64])] = &[
         &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0],
     ),
 ];
+
+/// What a scrape reads.
+#[derive(Debug, Clone, Default)]
+pub struct Scraped {
+    /// Processes that are at work in a scan.
+    pub replicas: u32,
+    /// Each organization.
+    pub organizations: Vec<Organization>,
+    /// Messages, by channel and state.
+    pub messages: Vec<(String, &'static str, f64)>,
+}
 
 /// What a scrape reads of one organization.
 #[derive(Debug, Clone, Default)]
@@ -159,8 +177,8 @@ impl Metrics {
         self.0.run_upkeep();
     }
 
-    /// Everything in Prometheus's text format. `organizations` is what the store says now; `None` where it does not answer.
-    pub fn render(&self, replicas: u32, organizations: Option<&[Organization]>) -> String {
+    /// Everything in Prometheus's text format, with what the store says now; `None` where it does not answer.
+    pub fn render(&self, scraped: Option<&Scraped>) -> String {
         // Read anew for each scrape, in a recorder of its own: what the store no longer says is no longer there.
         let recorder = PrometheusBuilder::new().build_recorder();
         ::metrics::with_local_recorder(&recorder, || {
@@ -168,11 +186,14 @@ impl Metrics {
                 describe_gauge!(*name, *help);
             }
             gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION"), "commit" => env!("BUILD_COMMIT")).set(1.0);
-            gauge!(UP).set(if organizations.is_some() { 1.0 } else { 0.0 });
-            if organizations.is_some() {
-                gauge!(REPLICAS).set(f64::from(replicas));
+            gauge!(UP).set(if scraped.is_some() { 1.0 } else { 0.0 });
+            if let Some(scraped) = scraped {
+                gauge!(REPLICAS).set(f64::from(scraped.replicas));
+                scraped.organizations.iter().for_each(read);
+                for (channel, state, messages) in &scraped.messages {
+                    gauge!(MESSAGES, "channel" => channel.clone(), "state" => *state).set(*messages);
+                }
             }
-            organizations.unwrap_or_default().iter().for_each(read);
         });
         self.0.render() + &recorder.handle().render()
     }
@@ -231,6 +252,21 @@ pub fn claim_lost() {
 /// The database was found away in the middle of a scan.
 pub fn database_outage() {
     counter!(OUTAGES).increment(1);
+}
+
+/// The outcomes of an attempt to send a message.
+const ATTEMPTS: &[&str] = &["delivered", "failed", "dead"];
+
+/// A channel is there, to which nothing was sent yet.
+pub fn alert_channel(channel: &str) {
+    for outcome in ATTEMPTS {
+        counter!(ALERTS, "channel" => channel.to_owned(), "outcome" => *outcome).absolute(0);
+    }
+}
+
+/// An attempt to send a message came to an end.
+pub fn alert_attempt(channel: &str, outcome: &'static str) {
+    counter!(ALERTS, "channel" => channel.to_owned(), "outcome" => outcome).increment(1);
 }
 
 /// An attempt of a call, by its IAM action, came to an end.

@@ -152,6 +152,12 @@ impl Aws {
         self.traffic.of(operation)
     }
 
+    /// The SDK's configuration.
+    #[cfg(feature = "sns")]
+    pub(super) const fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
     /// The partition that the caller's region is in.
     pub fn partition(&self) -> Partition {
         Partition::of_region(&self.home_region)

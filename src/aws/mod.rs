@@ -12,17 +12,21 @@ mod regions;
 mod required;
 #[cfg(feature = "security-hub")]
 mod security_hub;
+#[cfg(feature = "sns")]
+mod sns;
 mod sts;
 mod traffic;
 
 pub use access_analyzer::{Changed, NewAnalyzer};
-pub use client::{Aws, ConnectSettings, Session};
+pub use client::{Aws, ConnectError, ConnectSettings, Session};
 pub use error::{AwsError, Operation, Remedy};
 pub use findings::FindingsOf;
 pub use organizations::{ACCESS_ANALYZER, OrganizationDescription, OuNode};
 pub use regions::{OptStatus, RegionListing};
 #[cfg(feature = "security-hub")]
 pub use security_hub::{Import, MOST_AT_ONCE};
+#[cfg(feature = "sns")]
+pub use sns::{Once, Publisher};
 pub use sts::{AssumeRole, CallerIdentity};
 
 /// One page of a listing, and the token of the next.

@@ -1,5 +1,6 @@
 //! The command line. The only user of clap.
 
+mod alerts;
 mod config;
 mod doctor;
 mod export;
@@ -73,6 +74,8 @@ enum Command {
     Export(export::Export),
     /// Propose what closes the gaps, and do it.
     Remediate(remediate::Remediate),
+    /// Try the channels that people are told through.
+    Alerts(alerts::Alerts),
     /// Review findings: list them, archive what is intended, restore what is not.
     Findings(findings::Findings),
     /// Check credentials, permissions and the database; each line says what to do.
@@ -128,6 +131,7 @@ impl NotFaults for serde_json::Error {}
 impl NotFaults for toml_edit::ser::Error {}
 impl NotFaults for crate::store::StoreError {}
 impl NotFaults for crate::export::ExportError {}
+impl NotFaults for crate::alerts::NoChannel {}
 impl NotFaults for crate::remediate::PlanError {}
 impl NotFaults for crate::remediate::NoPlan {}
 impl NotFaults for crate::remediate::Refused {}
@@ -191,6 +195,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Remediate(command) => block_on(command.run(context)),
         Command::Export(command) => block_on(command.run(context)),
         Command::Status(command) => block_on(command.run(context)),
+        Command::Alerts(command) => block_on(command.run(context)),
         Command::Findings(command) => block_on(command.run(context)),
         Command::Doctor(command) => block_on(command.run(context)),
     }

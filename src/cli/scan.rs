@@ -20,6 +20,9 @@ use crate::store::{ScanReport, StoreError};
 /// How often the bar is drawn.
 const FRAME: Duration = Duration::from_millis(100);
 
+/// For how long people are tried to be told after a scan.
+const TELLS_FOR: Duration = Duration::from_secs(30);
+
 /// Audit every organization once, now.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -68,6 +71,7 @@ impl Scan {
         let stop = CancellationToken::new();
         lifecycle::listen(stop.clone(), None)?;
         let shared = Shared::open(&loaded.config).await?;
+        let alerts = shared.alerts(&loaded.config).await?;
         let mut scans = Vec::new();
         for organization in organizations {
             if stop.is_cancelled() {
@@ -81,6 +85,8 @@ impl Scan {
             }
             scans.push((report, outcome));
         }
+        // What is not taken within that is sent by the next who scans.
+        alerts.once(TELLS_FOR).await;
         shared.store.close().await;
         if self.format == Format::Json {
             let scans: Vec<_> = scans

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Severity;
+
 /// What reports say beside the results.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -18,33 +20,5 @@ pub struct Export {
 impl Default for Export {
     fn default() -> Self {
         Self { severity: Severity::default(), security_hub_role: "TrustwatchSecurityHub".to_owned() }
-    }
-}
-
-/// How severe a gap is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Severity {
-    /// Low.
-    Low,
-    /// Medium.
-    Medium,
-    /// High.
-    #[default]
-    High,
-    /// Critical.
-    Critical,
-}
-
-impl Severity {
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! One file for each section. Everything is checked before anything starts, and every fault is reported at once, each
 //! with its key, its value, where it came from and what would be right.
 
+mod alerts;
 mod exemptions;
 mod export;
 mod findings;
@@ -25,8 +26,9 @@ mod validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use alerts::{Alert, Alerting, ChannelKind, Digest, Security, Smtp, is_public};
 pub use exemptions::{Exemption, Expiry};
-pub use export::{Export, Severity};
+pub use export::Export;
 pub use findings::{Detail, Findings};
 pub use http::Http;
 pub use limits::{Limits, Rate};
@@ -63,6 +65,10 @@ pub struct Config {
     pub findings: Findings,
     /// What reports say beside the results.
     pub export: Export,
+    /// When something is an incident.
+    pub alerting: Alerting,
+    /// Who is told of incidents.
+    pub alerts: Vec<Alert>,
     /// The port for health checks and metrics.
     pub http: Http,
     /// What is logged, and how.
@@ -81,6 +87,8 @@ impl Default for Config {
             remediation: Remediation::default(),
             findings: Findings::default(),
             export: Export::default(),
+            alerting: Alerting::default(),
+            alerts: Vec::new(),
             http: Http::default(),
             log: Log::default(),
             tracing: Tracing::default(),
@@ -108,11 +116,14 @@ impl Config {
             remediation: &'a Remediation,
             findings: &'a Findings,
             export: &'a Export,
+            alerting: &'a Alerting,
+            #[serde(skip_serializing_if = "<[Alert]>::is_empty")]
+            alerts: &'a [Alert],
             http: &'a Http,
             log: &'a Log,
             tracing: &'a Tracing,
         }
-        let Self { store, schedule, limits, remediation, findings, export, http, log, tracing, .. } = self;
+        let Self { store, schedule, limits, remediation, findings, export, alerting, http, log, tracing, .. } = self;
         // A secret that came from a file is shown as the file: both keys together would be refused.
         let mut organizations = self.organizations.clone();
         for organization in organizations.iter_mut().filter(|organization| organization.external_id_file.is_some()) {
@@ -124,6 +135,11 @@ impl Config {
             store.password = None;
         }
         let store = &store;
+        let mut alerts = self.alerts.clone();
+        for alert in &mut alerts {
+            alert.forget_what_files_hold();
+        }
+        let alerts = &alerts;
         toml_edit::ser::to_string_pretty(&Shown {
             organizations,
             store,
@@ -132,6 +148,8 @@ impl Config {
             remediation,
             findings,
             export,
+            alerting,
+            alerts,
             http,
             log,
             tracing,

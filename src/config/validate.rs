@@ -1,5 +1,6 @@
 //! What a schema cannot say: formats, ranges of time, and keys that depend on each other.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use chrono::DateTime;
 use chrono_tz::Tz;
 
+use super::alerts::check_mailbox;
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
 use super::{
-    Config, Expiry, Http, Organization, Ownership, RegionSelection, Remediation, Retention, Schedule, Secret, Store,
-    TimeSpan,
+    Alert, Config, Expiry, Http, Organization, Ownership, RegionSelection, Remediation, Retention, Schedule, Secret,
+    Store, TimeSpan,
 };
 use crate::model::{AccountId, CronLine};
 
@@ -61,6 +63,18 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
             Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(()),
             _ => Err("expected a URL such as \"http://localhost:4318/v1/traces\"".into()),
         },
+        "word" if text.is_empty() || !word("_-") || text.len() > 64 => {
+            Err("expected 1 to 64 letters, digits or any of _-".into())
+        }
+        "topic-arn" => {
+            let fields: Vec<&str> = text.split(':').collect();
+            let is_topic = matches!(fields.as_slice(), ["arn", partition, "sns", region, account, name]
+                if partition.starts_with("aws") && !region.is_empty() && AccountId::from_str(account).is_ok() && !name.is_empty());
+            is_topic
+                .then_some(())
+                .ok_or_else(|| "expected one like \"arn:aws:sns:eu-west-1:111111111111:trustwatch\"".into())
+        }
+        "mailbox" => check_mailbox(text),
         "expiry" => Expiry::from_str(text).map(|_| ()).map_err(Into::into),
         "said" if text.trim().is_empty() => Err("expected a few words".into()),
         "log-filter" => tracing_subscriber::EnvFilter::try_new(text)
@@ -98,6 +112,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     check.store(&mut config.store);
     check.http(&mut config.http);
     check.remediation(&config.remediation, &config.organizations);
+    check.alerts(&mut config.alerts, config.alerting.give_up_after);
     let limits = &config.limits;
     for (key, value) in [
         ("connect_timeout", limits.connect_timeout),
@@ -259,6 +274,24 @@ impl Check<'_> {
         if let Some(rule) = remediation.archive_rules.iter().find(empty) {
             let problem = "it would archive every finding: expected at least one property in `filter`";
             self.fault(&["remediation", "archive_rules"], Some(quoted(&rule.name)), problem);
+        }
+    }
+
+    fn alerts(&mut self, alerts: &mut [Alert], give_up_after: TimeSpan) {
+        if give_up_after.0 < Duration::from_secs(1) || give_up_after.0 > LONGEST {
+            let problem = format!("expected at least 1s, and at most {}", TimeSpan(LONGEST));
+            self.fault(&["alerting", "give_up_after"], Some(quoted(give_up_after)), problem);
+        }
+        let mut names = BTreeSet::new();
+        for (index, alert) in alerts.iter_mut().enumerate() {
+            let index = index.to_string();
+            if !names.insert(alert.name.clone()) {
+                let problem = "a second channel of this name";
+                self.fault(&["alerts", &index, "name"], Some(quoted(&alert.name)), problem);
+            }
+            for (key, value, problem) in alert.settle() {
+                self.fault(&[&["alerts", index.as_str()], key].concat(), value, problem);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::plain::Json;
 use super::{ExportError, Filter, Form, Head, Row, select};
-use crate::config::Severity;
+use crate::model::Severity;
 use crate::model::{AccountId, CONTROLS, RULE, Status, TITLE};
 use crate::store::Store;
 use crate::store::query::ask;

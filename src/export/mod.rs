@@ -15,7 +15,7 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Severity;
+use crate::model::Severity;
 use crate::store::{Cell, RowSink, Store, StoreError};
 
 pub use asff::{Hub, for_security_hub};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::plain::record;
 use super::{Form, Head, Row};
-use crate::config::Severity;
+use crate::model::Severity;
 use crate::model::{CONTROLS, RULE, Status, TITLE};
 
 const COLUMNS: &[&str] = &[

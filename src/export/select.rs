@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::row::COLUMNS;
 use super::{ExportError, Head, ScanLine, Trend};
-use crate::config::Severity;
+use crate::model::Severity;
 use crate::model::{AccountId, ScanId, Status};
 use crate::store::query::{among, ask, instant as stamp, literal};
 use crate::store::{Cell, Store};

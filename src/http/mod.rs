@@ -108,9 +108,7 @@ async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Respo
         return refused();
     }
     let scraped = served.health.scraped().await;
-    let (replicas, organizations) =
-        scraped.map_or((0, None), |(replicas, organizations)| (replicas, Some(organizations)));
-    let text = served.metrics.render(replicas, organizations.as_deref());
+    let text = served.metrics.render(scraped.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

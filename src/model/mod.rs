@@ -1,6 +1,7 @@
 //! Plain types that every stage of a scan shares: what AWS said, and what we made of it. No I/O.
 
 mod account;
+mod alert;
 mod analyzer;
 mod closed_set;
 mod controls;
@@ -11,6 +12,7 @@ mod region;
 mod scan;
 
 pub use account::{Account, AccountId, AccountState, InvalidAccountId, OwnedBy};
+pub use alert::{Change, Event, EventKind, GapSeen, Incident, IncidentKind, Severity, Standing};
 pub use analyzer::{Analyzer, AnalyzerArn, ZoneOfTrust};
 pub use closed_set::UnknownWord;
 pub use controls::{CONTROLS, RULE, TITLE};

@@ -2,6 +2,7 @@
 //!
 //! What changes is decided in `intervals`, apart from any engine; the statements are in `sql`, once for both engines.
 
+mod alerts;
 mod error;
 mod hub;
 mod intervals;
@@ -17,14 +18,16 @@ mod transfer;
 mod work;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::config;
 use crate::evaluate::OwnerView;
-use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
+use crate::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
+pub use alerts::{Attempt, Outgoing, Settled};
 pub use error::StoreError;
 pub use hub::{HubFinding, HubGround};
 pub use readings::{Claimed, HeldFinding, Listed as ListedFindings, ReadingEnd, ToRead};
@@ -266,6 +269,23 @@ pub trait Store: Send + Sync {
 
     /// Keeps what was imported.
     async fn keep_hub_findings(&self, organization_id: &str, findings: &[HubFinding]) -> Result<(), StoreError>;
+
+    /// Looks for the incidents of the oldest scan that has ended and was not looked at, as the rules say, and keeps them together with
+    /// what each channel is told; `None` where every scan was looked at.
+    async fn settle_alerts(
+        &self,
+        rules: &config::Alerting,
+        channels: &[config::Alert],
+    ) -> Result<Option<Settled>, StoreError>;
+
+    /// Keeps a digest for a channel; one that is kept already stays as it is.
+    async fn keep_digest(&self, channel: &str, event: &Event) -> Result<(), StoreError>;
+
+    /// The oldest message of a channel that waits, if its time has come and no other process sends for that channel; for so long none does.
+    async fn take_message(&self, channel: &str, worker: &str, lease: Duration) -> Result<Option<Outgoing>, StoreError>;
+
+    /// Says what became of an attempt to send it.
+    async fn end_attempt(&self, number: i64, worker: &str, attempt: &Attempt) -> Result<(), StoreError>;
 
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;

@@ -45,6 +45,11 @@ const TABLES: &[&str] = &[
     "archive_rule",
     "hub_finding",
     "account_owner",
+    "alert_due",
+    "incident",
+    "incident_gap",
+    "alert_channel",
+    "alert_message",
 ];
 
 /// Rows that travel together.

@@ -6,6 +6,18 @@ use crate::support::rows;
 
 const RULES: &[(&str, &str)] = &[
     (
+        "a closed incident has no gap",
+        "SELECT incident_id FROM alert_incidents WHERE closed_at IS NOT NULL AND open_account_regions > 0",
+    ),
+    (
+        "an incident has no more gaps than it opened",
+        "SELECT incident_id FROM alert_incidents WHERE open_account_regions > account_regions OR account_regions < accounts OR accounts < 1",
+    ),
+    (
+        "what was delivered was tried, and waits for nothing",
+        "SELECT delivery_id FROM alert_deliveries WHERE state <> 'pending' AND (attempts < 1 OR next_attempt_at IS NOT NULL)",
+    ),
+    (
         "nothing disappears",
         "SELECT scan_id FROM scan_summary
          WHERE state <> 'running' AND account_regions <> covered + not_covered + not_applicable + unknown",

@@ -330,7 +330,7 @@ async fn a_history_that_is_moved_is_the_same_and_goes_on() {
          --to-schema"
     );
     let other = Settings { schema: "elsewhere".into(), ..to };
-    assert_eq!(store::transfer(&from, &other).await.unwrap().len(), 26);
+    assert_eq!(store::transfer(&from, &other).await.unwrap().len(), 31);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 #[path = "../awssim/mod.rs"]
 mod awssim;
 
+mod alerts;
 mod architecture;
 mod aws_cli;
 mod bad_input;
@@ -39,6 +40,7 @@ mod ownership;
 mod partial;
 mod postgres;
 mod properties;
+mod receivers;
 mod remediation;
 mod rendered;
 mod review;
@@ -48,6 +50,7 @@ mod server;
 mod status;
 mod stories;
 mod support;
+mod told;
 mod truth;
 mod watched;
 mod week;

@@ -70,3 +70,16 @@ fn the_demos_scenario_is_valid_and_an_unknown_key_is_not() {
     assert_eq!(crate::awssim::Scenario::from_toml(&text).unwrap().accounts, 118);
     assert!(crate::awssim::Scenario::from_toml("acounts = 3").is_err());
 }
+
+#[test]
+fn the_channels_of_the_full_sample_can_be_read() {
+    #[derive(serde::Deserialize)]
+    struct Channels {
+        alerts: Vec<trustwatch::config::Alert>,
+    }
+    let sample = std::fs::read_to_string(root().join("config/trustwatch.toml")).unwrap();
+    let lines = sample.lines().skip_while(|line| *line != "# [[alerts]]").take_while(|line| line.starts_with('#'));
+    let text: Vec<&str> = lines.map(|line| line.trim_start_matches('#').trim_start()).collect();
+    let channels: Channels = toml_edit::de::from_str(&text.join("\n")).unwrap();
+    assert_eq!(channels.alerts.len(), 4);
+}

@@ -18,6 +18,8 @@ const ONCE: (&str, &str) = ("TRUSTWATCH_SCHEDULE__CRON", "0 0 1 1 *");
 async fn metrics_are_what_prometheus_reads_and_say_what_was_found() {
     let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
+    let channel = "[[alerts]]\nname = \"soc\"\nchannel = \"slack\"\nurl = \"https://hooks.example.com/x\"\n";
+    std::fs::write(folder.path().join("trustwatch.toml"), channel).unwrap();
     let mut daemon = Daemon::start_with(&sim, folder.path(), &["run"], &[ONCE]);
     let address = daemon.address();
     daemon.wait_for("scan ended");
@@ -40,6 +42,7 @@ async fn metrics_are_what_prometheus_reads_and_say_what_was_found() {
         "trustwatch_measured_ratio{organization=\"main\"} 1",
         "trustwatch_claims_lost_total 0",
         "trustwatch_database_outages_total 0",
+        "trustwatch_alert_attempts_total{channel=\"soc\",outcome=\"delivered\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
     }

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin, execute, now, settle};
 use super::visits::close_coverage;
-use super::{analyzers, exemptions, findings, stale, work};
+use super::{analyzers, exemptions, findings, incidents, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
@@ -102,6 +102,7 @@ pub async fn end_scan(
     stale::mark(connection, scan, at).await?;
     count(connection, scan, end, at).await?;
     exemptions::count(connection, scan, at).await?;
+    incidents::mark_due(connection, scan).await?;
     let now = now(connection).await.doing(DOING)?;
     work::forget(connection, scan, now).await.doing(DOING)?;
     if !end.list_complete {

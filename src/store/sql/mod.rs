@@ -6,6 +6,8 @@ mod exemptions;
 mod findings;
 mod finish;
 mod hub;
+mod incidents;
+mod messages;
 mod prune;
 mod readings;
 mod remediation;
@@ -15,16 +17,19 @@ mod stale;
 mod visits;
 mod work;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
-use crate::config::Exemption;
+use crate::config::{Alert, Alerting, Exemption};
 use crate::evaluate::OwnerView;
-use crate::model::{AccountId, Discovered, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
+use crate::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, Claimed, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan, Overview, Past,
-    Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Store, StoreError, Tally, Work,
+    ActionEnd, Attempt, Claimed, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
+    Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Settled, Store,
+    StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -212,6 +217,22 @@ impl Store for Engine {
 
     async fn keep_hub_findings(&self, organization_id: &str, findings: &[HubFinding]) -> Result<(), StoreError> {
         hub::keep(self.writer()?, organization_id, findings).await
+    }
+
+    async fn settle_alerts(&self, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
+        incidents::settle(self.writer()?, rules, channels).await
+    }
+
+    async fn keep_digest(&self, channel: &str, event: &Event) -> Result<(), StoreError> {
+        messages::keep_digest(self.writer()?, channel, event).await
+    }
+
+    async fn take_message(&self, channel: &str, worker: &str, lease: Duration) -> Result<Option<Outgoing>, StoreError> {
+        messages::take(self.writer()?, channel, worker, lease).await
+    }
+
+    async fn end_attempt(&self, number: i64, worker: &str, attempt: &Attempt) -> Result<(), StoreError> {
+        messages::end_attempt(self.writer()?, number, worker, attempt).await
     }
 
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {

@@ -126,6 +126,7 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         let delete = sqlx::query("DELETE FROM findings_count WHERE valid_to < $1").bind(Stamp::from(from));
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
         pruned.intervals += prune_findings(pool, from.into()).await?;
+        super::messages::prune(pool, from.into()).await?;
     }
     Ok(pruned)
 }

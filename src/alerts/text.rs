@@ -1,0 +1,178 @@
+//! What a message says to a person.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use minijinja::{Environment, UndefinedBehavior};
+
+use super::channel::NotSent;
+use crate::model::{Event, EventKind, Incident, Standing};
+
+/// The name of the one template.
+const TEMPLATE: &str = "template";
+
+/// Regions that are named.
+const REGIONS: usize = 8;
+
+/// How events become texts: by a template, or as we have it.
+pub struct Text {
+    environment: Option<Environment<'static>>,
+}
+
+impl Text {
+    /// Reads a template.
+    pub fn new(template: Option<&str>) -> Result<Self, String> {
+        let Some(template) = template else { return Ok(Self { environment: None }) };
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment
+            .add_template_owned(TEMPLATE, template.to_owned())
+            .map_err(|error| format!("`template`: {error}"))?;
+        Ok(Self { environment: Some(environment) })
+    }
+
+    /// An event's text.
+    pub fn of(&self, event: &Event) -> Result<String, NotSent> {
+        let Some(environment) = &self.environment else { return Ok(plain(event)) };
+        let failed = |error: minijinja::Error| NotSent(format!("`template` fails on this event: {error:#}"));
+        let template = environment.get_template(TEMPLATE).map_err(failed)?;
+        template
+            .render(minijinja::context! { event => minijinja::Value::from(minijinja::value::Serde(event)), text => plain(event) })
+            .map_err(failed)
+    }
+}
+
+/// Our own text.
+fn plain(event: &Event) -> String {
+    let mut text = format!("{}\n", event.title);
+    for incident in &event.incidents {
+        tell(&mut text, event, incident);
+    }
+    for standing in &event.standings {
+        stands(&mut text, standing);
+    }
+    if event.kind == EventKind::Opened
+        && let Some(name) = &event.organization_name
+    {
+        let status = match event.incidents.first().map(|incident| incident.kind.change()) {
+            Some(crate::model::Change::Visibility) => "unknown",
+            _ => "not_covered",
+        };
+        let name = name.replace('\'', "''");
+        let _ = write!(
+            text,
+            "\nAll of them: SELECT account_id, region, reason, since FROM current_coverage WHERE organization_name = '{name}' AND status = '{status}'\n"
+        );
+    }
+    text
+}
+
+fn tell(text: &mut String, event: &Event, incident: &Incident) {
+    let _ = write!(text, "\n{} · {} · incident {}", incident.severity, incident.kind, incident.id);
+    if let Some(scan) = event.scan_id {
+        let _ = write!(text, " · scan {scan}");
+    }
+    match incident.closed_at {
+        Some(closed) => {
+            let lasted = (closed - incident.opened_at).to_std().unwrap_or_default();
+            let lasted = humantime::format_duration(std::time::Duration::from_secs(lasted.as_secs()));
+            let _ = write!(text, "\nclosed {}, {lasted} after it was found", instant(closed));
+        }
+        None => {
+            let _ = write!(text, "\nfound {}", instant(incident.opened_at));
+        }
+    }
+    if event.incidents.len() > 1 || event.kind == EventKind::Test {
+        let _ = write!(text, "\n{}", incident.title);
+    }
+    let regions = &incident.regions[..incident.regions.len().min(REGIONS)];
+    let more = incident.regions.len() - regions.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let _ = write!(text, "\nregions: {}{more}", regions.join(", "));
+    for arn in &incident.analyzers {
+        let _ = write!(text, "\nanalyzer: {arn}");
+    }
+    for gap in &incident.first {
+        let _ = write!(text, "\n  {}  {}  {}  {}", gap.account_id, gap.region, gap.reason, gap.account_name);
+    }
+    let more = incident.accounts.saturating_sub(incident.first.len() as u64);
+    if !incident.first.is_empty() && more > 0 {
+        let _ = write!(text, "\n  and {more} more accounts");
+    }
+    text.push('\n');
+}
+
+fn stands(text: &mut String, standing: &Standing) {
+    let Standing { organization_name, covered, not_covered, exempt, unknown, lost, gained, open } = standing;
+    let share = |part: u64, whole: u64| {
+        #[expect(clippy::cast_precision_loss, reason = "numbers of accounts and regions are far below 2^53")]
+        let share = part as f64 * 100.0 / whole as f64;
+        // Nothing is rounded up to all of it.
+        if whole == 0 { "–".to_owned() } else { format!("{:.1} %", (share * 10.0).floor() / 10.0) }
+    };
+    let (known, all) = (covered + not_covered, covered + not_covered + unknown);
+    let _ = write!(
+        text,
+        "\n{organization_name}\n  coverage {} · measured {}\n  covered {covered} · not covered {not_covered} (exempt {exempt}) · unknown {unknown}\n  \
+         since the last digest: {lost} lost, {gained} gained\n",
+        share(*covered, known),
+        share(known, all),
+    );
+    if open.is_empty() {
+        text.push_str("  no incident is open\n");
+    }
+    for incident in open {
+        let _ = writeln!(text, "  open: {incident}");
+    }
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// The text, or as much of it as has so many characters.
+pub fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::sample;
+
+    #[test]
+    fn a_template_says_what_it_wants_and_misspelt_fields_are_faults() {
+        let mut event = sample(DateTime::UNIX_EPOCH);
+        event.title = "<b>".to_owned();
+        let text = Text::new(Some("{{ event.severity }}: {{ event.title }} {{ event.incidents[0].first[0].region }}"))
+            .unwrap();
+        assert_eq!(text.of(&event).unwrap(), "low: <b> eu-west-1");
+        assert!(Text::new(Some("{{ event.titel }}")).unwrap().of(&event).is_err());
+        assert!(Text::new(Some("{{ event.")).is_err());
+    }
+
+    #[test]
+    fn our_text_names_what_when_and_the_first_few() {
+        let mut event = sample(DateTime::UNIX_EPOCH);
+        event.kind = EventKind::Opened;
+        event.incidents[0].accounts = 1_000;
+        let text = plain(&event);
+        for said in [
+            "incident 0",
+            "000000000000  eu-west-1  no_analyzer  example",
+            "and 999 more accounts",
+            "status = 'not_covered'",
+        ] {
+            assert!(text.contains(said), "{text}");
+        }
+    }
+}

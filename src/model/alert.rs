@@ -1,0 +1,235 @@
+//! What there is to tell people: incidents, which are causes and not rows, and the events that open and close them.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::ScanId;
+use super::closed_set::closed_set;
+
+closed_set! {
+    /// How much something matters.
+    #[derive(Default)]
+    Severity, "severity" {
+        /// Low.
+        Low = "low",
+        /// Medium.
+        Medium = "medium",
+        /// High.
+        #[default]
+        High = "high",
+        /// Critical.
+        Critical = "critical",
+    }
+}
+
+closed_set! {
+    /// A cause of gaps.
+    IncidentKind, "incident" {
+        /// Access Analyzer may not look into the organization any more, so that every analyzer of the organization is disabled
+        /// (`AWS_SERVICE_ACCESS_DISABLED`).
+        TrustedAccessWithdrawn = "trusted_access_withdrawn",
+        /// The account that owns the organization's analyzers may do so no more (`DELEGATED_ADMINISTRATOR_DEREGISTERED`).
+        DelegatedAdministratorDeregistered = "delegated_administrator_deregistered",
+        /// Analyzers of the organization are gone, or active no more, for another reason.
+        OrganizationAnalyzerLost = "organization_analyzer_lost",
+        /// Accounts have lost an analyzer of their own, or use a region that nothing covers.
+        CoverageLost = "coverage_lost",
+        /// Accounts have joined that nothing covers.
+        JoinedUncovered = "joined_uncovered",
+        /// Accounts could not be read for several scans on end.
+        AccountsUnreadable = "accounts_unreadable",
+        /// Too much of the organization could not be measured.
+        MeasuredShareLow = "measured_share_low",
+    }
+}
+
+closed_set! {
+    /// What changed, as a channel may choose it.
+    Change, "kind of change" {
+        /// AWS changed.
+        World = "world",
+        /// What can be seen changed.
+        Visibility = "visibility",
+        /// Accounts joined.
+        Membership = "membership",
+    }
+}
+
+closed_set! {
+    /// What an event says.
+    EventKind, "event" {
+        /// Gaps have opened.
+        Opened = "opened",
+        /// Gaps are closed.
+        Recovered = "recovered",
+        /// How it stands.
+        Digest = "digest",
+        /// Nothing: a channel is tried.
+        Test = "test",
+    }
+}
+
+impl IncidentKind {
+    /// How much it matters.
+    pub const fn severity(self) -> Severity {
+        match self {
+            Self::TrustedAccessWithdrawn
+            | Self::DelegatedAdministratorDeregistered
+            | Self::OrganizationAnalyzerLost => Severity::Critical,
+            Self::CoverageLost | Self::MeasuredShareLow => Severity::High,
+            Self::JoinedUncovered | Self::AccountsUnreadable => Severity::Medium,
+        }
+    }
+
+    /// What changed.
+    pub const fn change(self) -> Change {
+        match self {
+            Self::AccountsUnreadable | Self::MeasuredShareLow => Change::Visibility,
+            Self::JoinedUncovered => Change::Membership,
+            _ => Change::World,
+        }
+    }
+
+    /// In one line, what has happened; the numbers are those of the gaps that it opened.
+    pub fn title(self, subject: Option<&str>, account_regions: u64, accounts: u64) -> String {
+        let subject = subject.unwrap_or("?");
+        let (pairs, accounts) = (counted(account_regions, "account × region"), counted(accounts, "account"));
+        match self {
+            Self::TrustedAccessWithdrawn => {
+                format!("trusted access for IAM Access Analyzer was withdrawn: {pairs} in {accounts} no longer covered")
+            }
+            Self::DelegatedAdministratorDeregistered => format!(
+                "the delegated administrator {subject} was deregistered: {pairs} in {accounts} no longer covered"
+            ),
+            Self::OrganizationAnalyzerLost => format!(
+                "analyzers of the organization in account {subject} were lost: {pairs} in {accounts} no longer covered"
+            ),
+            Self::CoverageLost => format!("no longer covered: {pairs} in {accounts}"),
+            Self::JoinedUncovered => format!("joined without coverage: {accounts}, {pairs}"),
+            Self::AccountsUnreadable => format!("cannot be read ({subject}): {accounts}, {pairs}"),
+            Self::MeasuredShareLow => format!("too little could be measured: {pairs} in {accounts} unknown"),
+        }
+    }
+}
+
+/// A number and what it counts.
+fn counted(number: u64, noun: &str) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or_default()).collect();
+    format!("{} {noun}{}", groups.join(","), if number == 1 { "" } else { "s" })
+}
+
+/// One account × region of an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapSeen {
+    /// The account.
+    pub account_id: String,
+    /// Its name.
+    pub account_name: String,
+    /// The region.
+    pub region: String,
+    /// The reason of its status.
+    pub reason: String,
+}
+
+/// An incident, as far as one channel is concerned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its number.
+    pub id: i64,
+    /// The cause.
+    pub kind: IncidentKind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is of: an account, or a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// In one line.
+    pub title: String,
+    /// When it was found.
+    pub opened_at: DateTime<Utc>,
+    /// When its last gap was found closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<DateTime<Utc>>,
+    /// Account × regions that it opened.
+    pub account_regions: u64,
+    /// Accounts of these.
+    pub accounts: u64,
+    /// Regions of these.
+    pub regions: Vec<String>,
+    /// The analyzers that covered before, as far as they are the organization's: the first few.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub analyzers: Vec<String>,
+    /// The first few of its account × regions.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub first: Vec<GapSeen>,
+}
+
+/// How one organization stands, as far as one channel is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The configuration's name of it.
+    pub organization_name: String,
+    /// Account × regions covered.
+    pub covered: u64,
+    /// Not covered, the exempt among them.
+    pub not_covered: u64,
+    /// Of these, exempt.
+    pub exempt: u64,
+    /// Not known.
+    pub unknown: u64,
+    /// Account × regions that no longer covered since the last digest.
+    pub lost: u64,
+    /// Those that gained it.
+    pub gained: u64,
+    /// Incidents that are open, the newest first: in one line each.
+    pub open: Vec<String>,
+}
+
+/// What a channel is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The same however often it is sent; no two events of a channel share one.
+    pub id: String,
+    /// What it says.
+    pub kind: EventKind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// In one line.
+    pub title: String,
+    /// When there was something to say.
+    pub at: DateTime<Utc>,
+    /// The configuration's name of the organization; none for a digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization_name: Option<String>,
+    /// AWS's id of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<String>,
+    /// The scan that it follows from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scan_id: Option<ScanId>,
+    /// The incidents that it opens or closes.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub incidents: Vec<Incident>,
+    /// How it stands, of a digest.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub standings: Vec<Standing>,
+    /// Since when a digest counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_says_what_and_how_much() {
+        let title = IncidentKind::DelegatedAdministratorDeregistered.title(Some("111111111111"), 17_000, 1_000);
+        let expected = "the delegated administrator 111111111111 was deregistered: 17,000 account × regions in 1,000 accounts \
+                        no longer covered";
+        assert_eq!(title, expected);
+        assert_eq!(IncidentKind::CoverageLost.title(None, 1, 1), "no longer covered: 1 account × region in 1 account");
+    }
+}

@@ -1,0 +1,388 @@
+//! Incidents, as scans open and close them, in one with the messages about them.
+
+use futures_util::TryStreamExt;
+use sqlx::FromRow;
+use sqlx::types::Json;
+
+use super::super::engine::{Connection, Pool, begin, execute};
+use super::messages::write;
+use crate::config::{Alert, Alerting};
+use crate::model::{Event, Incident, IncidentKind, OwnedBy, ScanId};
+use crate::store::StoreError;
+use crate::store::alerts::{Found, Gathering, Of, Seen, Settled, recovered};
+use crate::store::error::Doing;
+use crate::store::stamp::Stamp;
+use crate::store::table::Table;
+
+const DOING: &str = "looking for incidents";
+
+/// Gaps that are written at once.
+const CHUNK: usize = 10_000;
+
+/// Says that a scan's incidents are to be looked for, in one with its end.
+pub async fn mark_due(connection: &mut Connection, scan: ScanId) -> Result<(), StoreError> {
+    let insert = "INSERT INTO alert_due (scan_id) VALUES ($1)";
+    sqlx::query(insert).bind(scan).execute(connection).await.doing(DOING).map(|_| ())
+}
+
+#[derive(FromRow)]
+struct Ended {
+    organization_key: i32,
+    organization_id: String,
+    organization_name: String,
+    finished_at: Stamp,
+    is_of_all: bool,
+    is_first: bool,
+    measured_ratio: Option<f64>,
+}
+
+/// Looks for the incidents of the oldest scan that is due: in one transaction they are kept, and what there is to tell.
+pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
+    let mut transaction = begin(pool).await.doing(DOING)?;
+    // Of two processes that come at once, the second waits here, and finds the scan gone.
+    let due: Option<ScanId> = sqlx::query_scalar(
+        "DELETE FROM alert_due WHERE scan_id = (SELECT min(scan_id) FROM alert_due) RETURNING scan_id",
+    )
+    .fetch_optional(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    let Some(scan_id) = due else { return Ok(None) };
+    let mut settled = Settled { scan_id, ..Settled::default() };
+    let ended: Option<Ended> = sqlx::query_as(
+        "SELECT scan.organization_key, organization.organization_id, scan.organization_name, scan.finished_at,
+                scan.scope = 'all' AS is_of_all,
+                NOT EXISTS (
+                    SELECT 1 FROM scan AS earlier
+                    WHERE earlier.organization_key = scan.organization_key AND earlier.scan_id < scan.scan_id
+                      AND earlier.scope = 'all' AND earlier.state = 'completed') AS is_first,
+                CAST(scan.covered + scan.not_covered AS DOUBLE PRECISION)
+                    / nullif(scan.covered + scan.not_covered + scan.unknown, 0) AS measured_ratio
+         FROM scan JOIN organization USING (organization_key)
+         WHERE scan.scan_id = $1 AND scan.finished_at IS NOT NULL",
+    )
+    .bind(scan_id)
+    .fetch_optional(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    if let Some(ended) = ended {
+        let of = Of {
+            scan_id,
+            organization_id: ended.organization_id.clone(),
+            organization_name: ended.organization_name.clone(),
+            at: ended.finished_at.into(),
+        };
+        settled.closed = close(&mut transaction, &ended, &of, rules).await?;
+        let mut gathering = Gathering::new(&of, channels);
+        gather_lost(&mut transaction, &ended, &of, &mut gathering).await?;
+        if ended.is_of_all {
+            gather_unreadable(&mut transaction, &ended, &of, rules, &mut gathering).await?;
+            gather_unmeasured(&mut transaction, &ended, &of, rules, &mut gathering).await?;
+        }
+        for found in gathering.found() {
+            open(&mut transaction, &ended, &of, &found).await?;
+            settled.opened += 1;
+        }
+    }
+    transaction.commit().await.doing(DOING)?;
+    Ok(Some(settled))
+}
+
+/// The columns of a gap, of `changed` (its account and region) joined with its account.
+macro_rules! gap {
+    ($more:literal) => {
+        concat!(
+            "account.account_key, account.account_id, account.name, account.ou_path, account_owner.owner, account_owner.team,
+             changed.region, changed.reason",
+            $more
+        )
+    };
+}
+
+/// What is unknown now of an organization's accounts, as far as a condition holds.
+macro_rules! unknown {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            gap!(""),
+            " FROM account
+              JOIN coverage AS changed ON changed.account_key = account.account_key AND changed.valid_to IS NULL
+              LEFT JOIN account_owner ON account_owner.account_key = account.account_key
+              WHERE account.organization_key = $1 AND changed.status = 'unknown' AND ",
+            $condition,
+            " ORDER BY account.account_id, changed.region"
+        )
+    };
+}
+
+#[derive(FromRow)]
+struct Gap {
+    account_key: i32,
+    account_id: String,
+    name: String,
+    ou_path: Option<String>,
+    owner: Option<String>,
+    team: Option<String>,
+    region: String,
+    reason: String,
+}
+
+impl Gap {
+    fn seen(self, analyzer: Option<String>) -> Result<Seen, StoreError> {
+        let owned_by = OwnedBy { owner: self.owner, team: self.team };
+        let account = Seen::account(&self.account_id, self.name, self.ou_path, owned_by);
+        let corrupt =
+            || StoreError::Corrupt { doing: DOING, problem: format!("`{}` is no account id", self.account_id) };
+        Ok(Seen {
+            account_key: self.account_key,
+            account: account.ok_or_else(corrupt)?,
+            region: self.region,
+            reason: self.reason,
+            analyzer,
+        })
+    }
+}
+
+/// What is covered no more because AWS changed, and what has joined uncovered. As in `coverage_changes`, what was unknown between
+/// two answers is passed over. What is exempt is no incident.
+async fn gather_lost(
+    connection: &mut Connection,
+    ended: &Ended,
+    of: &Of,
+    gathering: &mut Gathering<'_>,
+) -> Result<(), StoreError> {
+    #[derive(FromRow)]
+    struct Lost {
+        #[sqlx(flatten)]
+        gap: Gap,
+        has_joined: bool,
+        analyzer_arn: Option<String>,
+        owner_account_id: Option<String>,
+        status_reason: Option<String>,
+    }
+    let mut lost = sqlx::query_as::<_, Lost>(concat!(
+        "WITH changed AS (
+             SELECT account_key, region, reason, valid_from,
+                    CASE from_status WHEN 'unknown' THEN last_known_status ELSE from_status END AS was,
+                    coalesce(known_cause, cause) AS cause
+             FROM coverage
+             WHERE first_scan_id = $1 AND status = 'not_covered'
+               AND (from_status IS DISTINCT FROM 'unknown' OR last_known_reason IS DISTINCT FROM reason)
+         )
+         SELECT ",
+        gap!(", changed.was IS NULL AS has_joined, analyzer.analyzer_arn, analyzer.owner_account_id, analyzer.status_reason"),
+        "
+         FROM changed
+         JOIN account USING (account_key)
+         LEFT JOIN account_owner USING (account_key)
+         LEFT JOIN analyzer ON analyzer.organization_key = account.organization_key AND analyzer.type = 'ORGANIZATION'
+             AND analyzer.analyzer_arn = (
+                 SELECT before.analyzer_arn FROM coverage AS before
+                 WHERE before.account_key = changed.account_key AND before.region = changed.region
+                   AND before.valid_from < changed.valid_from AND before.status = 'covered'
+                 ORDER BY before.valid_from DESC LIMIT 1)
+             AND analyzer.valid_from = (
+                 SELECT max(newest.valid_from) FROM analyzer AS newest
+                 WHERE newest.organization_key = analyzer.organization_key AND newest.analyzer_arn = analyzer.analyzer_arn)
+         WHERE ((changed.cause = 'world' AND changed.was IN ('covered', 'not_applicable'))
+                OR (changed.cause = 'membership' AND changed.was IS NULL))
+           AND NOT EXISTS (
+               SELECT 1 FROM exempted
+               WHERE exempted.account_key = changed.account_key AND exempted.region = changed.region AND exempted.valid_to IS NULL)
+         ORDER BY account.account_id, changed.region",
+    ))
+    .bind(of.scan_id)
+    .fetch(connection);
+    while let Some(row) = lost.try_next().await.doing(DOING)? {
+        if row.has_joined && ended.is_first {
+            // Of the first scan, everything has joined.
+            continue;
+        }
+        let owner = row.owner_account_id;
+        let (kind, subject) = match (row.has_joined, owner, row.status_reason.as_deref()) {
+            (true, ..) => (IncidentKind::JoinedUncovered, None),
+            (_, None, _) => (IncidentKind::CoverageLost, None),
+            (_, Some(_), Some("AWS_SERVICE_ACCESS_DISABLED")) => (IncidentKind::TrustedAccessWithdrawn, None),
+            (_, owner, Some("DELEGATED_ADMINISTRATOR_DEREGISTERED")) => {
+                (IncidentKind::DelegatedAdministratorDeregistered, owner)
+            }
+            (_, owner, _) => (IncidentKind::OrganizationAnalyzerLost, owner),
+        };
+        gathering.add(kind, subject.as_deref(), &row.gap.seen(row.analyzer_arn)?);
+    }
+    Ok(())
+}
+
+/// What has been unknown for as many scans of all accounts as the rules say, and is part of no such incident.
+async fn gather_unreadable(
+    connection: &mut Connection,
+    ended: &Ended,
+    of: &Of,
+    rules: &Alerting,
+    gathering: &mut Gathering<'_>,
+) -> Result<(), StoreError> {
+    let oldest: Option<ScanId> = sqlx::query_scalar(
+        "SELECT scan_id FROM scan
+         WHERE organization_key = $1 AND scope = 'all' AND finished_at IS NOT NULL AND scan_id <= $2
+         ORDER BY scan_id DESC LIMIT 1 OFFSET $3",
+    )
+    .bind(ended.organization_key)
+    .bind(of.scan_id)
+    .bind(i64::from(rules.unknown_for_scans) - 1)
+    .fetch_optional(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let Some(oldest) = oldest else { return Ok(()) };
+    let mut unknown = sqlx::query_as::<_, Gap>(unknown!(
+        "account.left_at IS NULL
+           AND CASE WHEN changed.last_known_scan_id IS NOT NULL THEN changed.last_known_scan_id < $2
+               ELSE (SELECT min(first.first_scan_id) FROM coverage AS first
+                     WHERE first.account_key = changed.account_key AND first.region = changed.region) <= $2 END
+           AND NOT EXISTS (
+               SELECT 1 FROM incident_gap JOIN incident USING (incident_key)
+               WHERE incident_gap.account_key = changed.account_key AND incident_gap.region = changed.region
+                 AND incident.kind = 'accounts_unreadable')
+           AND NOT EXISTS (
+               SELECT 1 FROM exempted
+               WHERE exempted.account_key = changed.account_key AND exempted.region = changed.region AND exempted.valid_to IS NULL)"
+    ))
+    .bind(ended.organization_key)
+    .bind(oldest)
+    .fetch(connection);
+    while let Some(gap) = unknown.try_next().await.doing(DOING)? {
+        let reason = gap.reason.clone();
+        gathering.add(IncidentKind::AccountsUnreadable, Some(&reason), &gap.seen(None)?);
+    }
+    Ok(())
+}
+
+/// What is unknown now, where that is too much of the whole and nobody was told yet.
+async fn gather_unmeasured(
+    connection: &mut Connection,
+    ended: &Ended,
+    of: &Of,
+    rules: &Alerting,
+    gathering: &mut Gathering<'_>,
+) -> Result<(), StoreError> {
+    if ended.measured_ratio.is_none_or(|ratio| ratio >= rules.measured_below) {
+        return Ok(());
+    }
+    let mut unknown = sqlx::query_as::<_, Gap>(unknown!(
+        "account.scan_id = $2
+           AND NOT EXISTS (
+               SELECT 1 FROM incident
+               WHERE incident.organization_key = $1 AND incident.kind = 'measured_share_low' AND incident.closed_at IS NULL)"
+    ))
+    .bind(ended.organization_key)
+    .bind(of.scan_id)
+    .fetch(connection);
+    while let Some(gap) = unknown.try_next().await.doing(DOING)? {
+        gathering.add(IncidentKind::MeasuredShareLow, None, &gap.seen(None)?);
+    }
+    Ok(())
+}
+
+/// Keeps an incident and its gaps, and what each channel is told.
+async fn open(connection: &mut Connection, ended: &Ended, of: &Of, found: &Found<'_>) -> Result<(), StoreError> {
+    let incident = found.incident(0);
+    let whole = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
+    let key: i32 = sqlx::query_scalar(
+        "INSERT INTO incident (organization_key, kind, subject, title, opened_scan_id, opened_at, account_regions, accounts, regions)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         RETURNING incident_key",
+    )
+    .bind(ended.organization_key)
+    .bind(found.kind.as_str())
+    .bind(found.subject)
+    .bind(&incident.title)
+    .bind(of.scan_id)
+    .bind(ended.finished_at)
+    .bind(whole(incident.account_regions))
+    .bind(whole(incident.accounts))
+    .bind(whole(incident.regions.len() as u64))
+    .fetch_one(&mut *connection)
+    .await
+    .doing(DOING)?;
+    // The share that was measured is of the whole: single gaps do not close it.
+    if found.kind != IncidentKind::MeasuredShareLow {
+        let gaps: Vec<(i32, &str)> = found.gaps().collect();
+        for chunk in gaps.chunks(CHUNK) {
+            let table = Table::of(chunk)
+                .integer("account_key", |gap| i64::from(gap.0))
+                .text("region", |gap| gap.1)
+                .integer("incident_key", |_| i64::from(key))
+                .done();
+            let insert = "INSERT INTO incident_gap (account_key, region, incident_key) SELECT account_key, region, incident_key FROM new";
+            execute(&mut *connection, &table, insert).await.doing(DOING)?;
+        }
+    }
+    for (channel, event) in found.events(i64::from(key)) {
+        write(connection, channel, Some(ended.organization_key), Some(key), &event).await?;
+    }
+    Ok(())
+}
+
+/// Lets go of gaps that are none any more, closes incidents that have none left, and tells the channels that were told of them.
+async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Alerting) -> Result<usize, StoreError> {
+    #[derive(FromRow)]
+    struct Told {
+        channel: String,
+        incident_key: i32,
+        event: Json<Event>,
+    }
+    sqlx::query(
+        "DELETE FROM incident_gap
+         WHERE incident_key IN (SELECT incident_key FROM incident WHERE organization_key = $1 AND closed_at IS NULL)
+           AND NOT EXISTS (
+               SELECT 1 FROM coverage, incident
+               WHERE incident.incident_key = incident_gap.incident_key
+                 AND coverage.account_key = incident_gap.account_key AND coverage.region = incident_gap.region
+                 AND coverage.valid_to IS NULL
+                 AND CASE incident.kind WHEN 'accounts_unreadable' THEN coverage.status = 'unknown'
+                     ELSE 'not_covered' IN (coverage.status, CASE coverage.status WHEN 'unknown' THEN coverage.last_known_status END) END)",
+    )
+    .bind(ended.organization_key)
+    .execute(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let is_measured = ended.is_of_all && ended.measured_ratio.is_some_and(|ratio| ratio >= rules.measured_below);
+    let closed: Vec<i32> = sqlx::query_scalar(
+        "UPDATE incident SET closed_scan_id = $2, closed_at = $3
+         WHERE organization_key = $1 AND closed_at IS NULL AND opened_scan_id < $2
+           AND CASE kind WHEN 'measured_share_low' THEN $4
+               ELSE NOT EXISTS (SELECT 1 FROM incident_gap WHERE incident_gap.incident_key = incident.incident_key) END
+         RETURNING incident_key",
+    )
+    .bind(ended.organization_key)
+    .bind(of.scan_id)
+    .bind(ended.finished_at)
+    .bind(is_measured)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    if closed.is_empty() {
+        return Ok(0);
+    }
+    let told: Vec<Told> = sqlx::query_as(
+        "SELECT alert_channel.name AS channel, alert_message.incident_key, alert_message.event
+         FROM incident
+         JOIN alert_message ON alert_message.incident_key = incident.incident_key
+         JOIN alert_channel USING (channel_key)
+         WHERE incident.organization_key = $1 AND incident.closed_scan_id = $2
+         ORDER BY alert_message.channel_key, alert_message.incident_key",
+    )
+    .bind(ended.organization_key)
+    .bind(of.scan_id)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    for told in told.chunk_by(|a, b| a.channel == b.channel) {
+        let incidents: Vec<Incident> = told
+            .iter()
+            .filter(|told| closed.contains(&told.incident_key))
+            .flat_map(|told| told.event.0.incidents.clone())
+            .collect();
+        let event = recovered(of, incidents);
+        write(connection, &told[0].channel, Some(ended.organization_key), None, &event).await?;
+    }
+    Ok(closed.len())
+}
