@@ -10,7 +10,7 @@
 //! # The dependency rule
 //!
 //! ```text
-//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  alerts, remediate  <-  schedule  <-  health  <-  http  <-  daemon, cli, main
+//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  alerts, remediate  <-  schedule  <-  glance, health  <-  http  <-  daemon, cli, main
 //! ```
 //!
 //! Never the other way; [`aws`] and [`store`] never see each other. Each dependency has one home: the AWS SDK in
@@ -25,6 +25,7 @@ pub mod config;
 pub mod daemon;
 pub mod evaluate;
 pub mod export;
+pub mod glance;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

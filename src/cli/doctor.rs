@@ -5,12 +5,12 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::style::{Style, clean, counted};
+use super::style::{Style, clean};
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::aws::{Aws, AwsError, Operation};
 use crate::config::{Config, Loaded, Organization};
 use crate::daemon;
-use crate::model::{Account, AccountId, AccountState, Discovered};
+use crate::model::{Account, AccountId, AccountState, Discovered, counted};
 use crate::scan::{Allowance, Limits, Sessions, advise, fallback_regions, organization};
 use crate::store::{self, StoreError};
 

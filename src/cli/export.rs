@@ -181,7 +181,8 @@ async fn tell(_: &crate::config::Loaded, _: Option<&str>) -> Result<(), Failure>
 #[cfg(feature = "security-hub")]
 async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Result<(), Failure> {
     use super::say;
-    use super::style::{clean, grouped};
+    use super::style::clean;
+    use crate::model::grouped;
 
     let stop = tokio_util::sync::CancellationToken::new();
     crate::lifecycle::listen(stop.clone(), None)?;

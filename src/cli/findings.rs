@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::query;
-use super::style::{clean, counted, whole};
+use super::style::{clean, whole};
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::config::{Detail, Loaded};
 use crate::daemon::Shared;
-use crate::model::AccountId;
+use crate::model::{AccountId, counted};
 use crate::remediate::{self, Change, Reviewed};
 use crate::store::query::{among, ask, literal};
 use crate::store::{self, Access, Cell, HeldFinding, Store};

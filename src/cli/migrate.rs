@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::style::grouped;
 use super::{Context, Failure, load_quietly, say};
 use crate::config::{Secret, Store};
+use crate::model::grouped;
 use crate::store::{self, Access, StoreError};
 
 /// Bring the database's schema up to date, or move a history from SQLite to Postgres.

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::style::counted;
 use super::{Context, Failure, load_quietly, say};
 use crate::clock::{Clock, SystemClock};
+use crate::model::counted;
 use crate::store::{self, Access, Retention};
 
 /// Let go of visits and intervals that are older than the configuration keeps them. `trustwatch run` does so by itself.

@@ -20,7 +20,7 @@ use crate::store::{self, Access, Cell, RowSink, Store};
     analyzer_history, current_exemptions, exemption_history, remediation_actions,\n\
     current_findings_statistics, findings_statistics_history, findings_by_scan, redundant_analyzers,\n\
     current_findings, finding_history, findings_readings, archive_rule_drift,\n\
-    security_hub_imports, alert_incidents, alert_deliveries")]
+    security_hub_imports, alert_incidents, alert_deliveries, current_accounts")]
 pub struct Query {
     /// The query: one statement that begins with SELECT, WITH, VALUES or EXPLAIN.
     #[arg(allow_hyphen_values = true)]

@@ -7,11 +7,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use tokio_util::sync::CancellationToken;
 
-use super::style::{Style, clean, counted, whole};
+use super::style::{Style, clean, whole};
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::config::{Loaded, Organization};
 use crate::daemon::Shared;
 use crate::lifecycle;
+use crate::model::counted;
 use crate::remediate::{self, Applied, Came, Choices, Form, Plan};
 use crate::store::Access;
 

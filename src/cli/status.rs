@@ -4,20 +4,18 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::style::{Style, clean, counted, grouped, percent};
+use super::style::{Style, clean};
 use super::{Context, Failure, chosen, closed, load_quietly};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
+use crate::glance::{self, Glance, ago};
 use crate::lifecycle;
-use crate::store::query::{ask, instant, literal};
+use crate::model::{counted, grouped, percent};
 use crate::store::{self, Access, Store, StoreError};
-
-/// Points of a trend.
-const TREND: usize = 40;
 
 /// Places that are named.
 const NAMED: usize = 3;
@@ -83,169 +81,71 @@ async fn render_all(
         if at > 0 {
             text.push('\n');
         }
-        render(store, name, now, style, &mut text).await?;
+        render(name, &glance::of(store, name, now).await?, now, style, &mut text);
     }
     Ok(text)
 }
 
-async fn render(
-    store: &dyn Store,
-    name: &str,
-    now: DateTime<Utc>,
-    style: Style,
-    text: &mut String,
-) -> Result<(), StoreError> {
-    let of = literal(name);
-    let trend = format!(
-        "SELECT finished_at, coverage_ratio, measured_ratio, not_covered, unknown, exempt, scan_id, organization_id
-         FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
-         ORDER BY scan_id DESC LIMIT {TREND}"
-    );
-    let trend = ask(store, &trend).await?.rows;
-    let yesterday = now - TimeDelta::days(1);
-    if let Some(newest) = trend.first() {
-        let age = newest[0].instant().map_or_else(String::new, |at| ago(now - at));
-        let _ = writeln!(
-            text,
-            "{} · {} · scan {}, {}",
-            style.bold(&clean(name)),
-            clean(newest[7].text()),
-            newest[6].whole(),
-            style.faint(&age)
-        );
-        let before = "SELECT coverage_ratio, measured_ratio FROM scan_summary
-                      WHERE scope = 'all' AND state = 'completed'";
-        let before = format!(
-            "{before} AND organization_name = {of} AND finished_at <= {} ORDER BY scan_id DESC LIMIT 1",
-            instant(yesterday)
-        );
-        let before = ask(store, &before).await?.rows;
-        let before = before.first();
-        let (gaps, unknown) = (newest[3].whole(), newest[4].whole());
-        let points = |column: usize| trend.iter().rev().map(|row| row[column].real()).collect::<Vec<_>>();
-        for (word, column, is_well, rest) in [
-            ("coverage", 1, gaps == 0, format!("{} not covered", counted(gaps, "account × region"))),
-            ("measured", 2, unknown == 0, format!("{} could not be read", grouped(unknown))),
-        ] {
-            let figure = format!("{:>7}", percent(newest[column].real()));
-            let figure = match (is_well, column) {
-                (true, _) => style.good(&figure),
-                (false, 1) => style.bad(&figure),
-                (false, _) => style.unsure(&figure),
-            };
-            let moved = moved(newest[column].real(), before.and_then(|row| row[column - 1].real()));
-            let _ = writeln!(text, "\n  {word}  {figure}  {}  {moved}\n            {rest}", spark(&points(column)));
-        }
-        if newest[5].whole() > 0 {
-            let _ = writeln!(text, "            {} exempt", grouped(newest[5].whole()));
-        }
-        changes(store, &of, yesterday, style, text).await?;
-    } else {
+/// An organization, for a terminal.
+fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &mut String) {
+    let Some(newest) = &glance.newest else {
         let _ = writeln!(text, "{} · no completed scan yet; run `trustwatch scan`", style.bold(&clean(name)));
-    }
-    service(store, &of, now, style, text).await
-}
-
-/// What changed since yesterday: by what became of it, with the places that most of it was in.
-async fn changes(
-    store: &dyn Store,
-    of: &str,
-    since: DateTime<Utc>,
-    style: Style,
-    text: &mut String,
-) -> Result<(), StoreError> {
-    let _ = writeln!(text, "\n  {}", style.bold("since yesterday"));
-    let mut is_quiet = true;
-    for (what, is_bad, from, condition) in [
-        ("lost coverage", true, "coverage_changes", "from_status = 'covered' AND to_status = 'not_covered'"),
-        ("gained coverage", false, "coverage_changes", "from_status = 'not_covered' AND to_status = 'covered'"),
-        ("can be read no more", true, "coverage_transitions", "to_status = 'unknown' AND cause = 'visibility'"),
+        service(&glance.problems, style, text);
+        return;
+    };
+    let age = newest.at.map_or_else(String::new, |at| ago(now - at));
+    let _ = writeln!(
+        text,
+        "{} · {} · scan {}, {}",
+        style.bold(&clean(name)),
+        clean(&newest.organization_id),
+        newest.scan_id,
+        style.faint(&age)
+    );
+    let (gaps, unknown) = (newest.not_covered, newest.unknown);
+    for (word, figure, is_well, rest) in [
+        ("coverage", &newest.coverage, gaps == 0, format!("{} not covered", counted(gaps, "account × region"))),
+        ("measured", &newest.measured, unknown == 0, format!("{} could not be read", grouped(unknown))),
     ] {
-        let sql = format!(
-            "SELECT region, count(*), count(DISTINCT account_id) FROM {from}
-             WHERE organization_name = {of} AND at > {} AND {condition} GROUP BY region ORDER BY count(*) DESC, region",
-            instant(since)
-        );
-        let by_region = ask(store, &sql).await?.rows;
-        let sum: i64 = by_region.iter().map(|row| row[1].whole()).sum();
-        if sum == 0 {
-            continue;
-        }
-        is_quiet = false;
+        let share = format!("{:>7}", percent(figure.now));
+        let share = match (is_well, word) {
+            (true, _) => style.good(&share),
+            (false, "coverage") => style.bad(&share),
+            (false, _) => style.unsure(&share),
+        };
+        let _ = writeln!(text, "\n  {word}  {share}  {}  {}\n            {rest}", spark(&figure.trend), figure.moved());
+    }
+    if newest.exempt > 0 {
+        let _ = writeln!(text, "            {} exempt", grouped(newest.exempt));
+    }
+    let _ = writeln!(text, "\n  {}", style.bold("since yesterday"));
+    if glance.changes.is_empty() {
+        let _ = writeln!(text, "  {}", style.faint("nothing changed"));
+    }
+    for changed in &glance.changes {
+        let by_region = &changed.by_region;
         let named: Vec<String> = by_region
             .iter()
             .take(NAMED)
-            .map(|row| format!("{} {}", clean(row[0].text()), grouped(row[1].whole())))
+            .map(|(region, number)| format!("{} {}", clean(region), grouped(*number)))
             .collect();
         let more = by_region.len().saturating_sub(NAMED);
         let more = if more > 0 { format!(" and {more} more regions") } else { String::new() };
-        let figure = format!("{:>9}", grouped(sum));
-        let figure = if is_bad { style.bad(&figure) } else { style.good(&figure) };
-        let _ = writeln!(text, "  {figure}  {what}: {}{more}", named.join(", "));
+        let figure = format!("{:>9}", grouped(changed.sum()));
+        let figure = if changed.is_bad { style.bad(&figure) } else { style.good(&figure) };
+        let _ = writeln!(text, "  {figure}  {}: {}{more}", changed.what, named.join(", "));
     }
-    if is_quiet {
-        let _ = writeln!(text, "  {}", style.faint("nothing changed"));
-    }
-    Ok(())
+    service(&glance.problems, style, text);
 }
 
 /// What is wrong with the service itself, if anything is.
-async fn service(
-    store: &dyn Store,
-    of: &str,
-    now: DateTime<Utc>,
-    style: Style,
-    text: &mut String,
-) -> Result<(), StoreError> {
-    let mut problems = Vec::new();
-    let newest = format!(
-        "SELECT scan_id, state, error, started_at FROM scan_summary WHERE organization_name = {of} AND scope = 'all'
-         ORDER BY scan_id DESC LIMIT 1"
-    );
-    for row in ask(store, &newest).await?.rows {
-        let (scan, state) = (row[0].whole(), row[1].text());
-        match state {
-            "completed" => {}
-            "running" => {
-                let since = row[3].instant().map_or_else(String::new, |at| format!(", begun {}", ago(now - at)));
-                problems.push(format!("scan {scan} is running{since}"));
-            }
-            state => problems.push(format!("scan {scan} is {state}: {}", clean(row[2].text()))),
-        }
+fn service(problems: &[String], style: Style, text: &mut String) {
+    if problems.is_empty() {
+        return;
     }
-    let unread = format!(
-        "SELECT count(*), min(problem) FROM findings_readings WHERE organization_name = {of} AND problem IS NOT NULL"
-    );
-    for row in ask(store, &unread).await?.rows.iter().filter(|row| row[0].whole() > 0) {
-        let analyzers = counted(row[0].whole(), "analyzer");
-        problems.push(format!("the findings of {analyzers} could not be read, for example: {}", clean(row[1].text())));
-    }
-    if !problems.is_empty() {
-        let _ = writeln!(text, "\n  {}", style.bold("the service itself"));
-        for problem in problems {
-            let _ = writeln!(text, "  {}", style.unsure(&problem));
-        }
-    }
-    Ok(())
-}
-
-/// How long ago.
-fn ago(span: TimeDelta) -> String {
-    let minutes = span.num_minutes().max(0);
-    match minutes {
-        0 => "just now".to_owned(),
-        1..120 => format!("{minutes} min ago"),
-        120..2880 => format!("{} h ago", minutes / 60),
-        _ => format!("{} days ago", minutes / 1440),
-    }
-}
-
-/// By how much a share moved, in points of a per cent.
-fn moved(now: Option<f64>, before: Option<f64>) -> String {
-    match (now, before) {
-        (Some(now), Some(before)) if (now - before).abs() < 0.0005 => "as yesterday".to_owned(),
-        (Some(now), Some(before)) => format!("{:+.1} since yesterday", (now - before) * 100.0),
-        _ => String::new(),
+    let _ = writeln!(text, "\n  {}", style.bold("the service itself"));
+    for problem in problems {
+        let _ = writeln!(text, "  {}", style.unsure(&clean(problem)));
     }
 }
 
@@ -273,16 +173,5 @@ mod tests {
         assert_eq!(spark(&[Some(0.5), None, Some(0.75), Some(1.0)]), "▁ ▅█");
         assert_eq!(spark(&[Some(0.9), Some(0.9)]), "██");
         assert_eq!(spark(&[]), "");
-    }
-
-    #[test]
-    fn what_did_not_move_is_as_yesterday() {
-        assert_eq!(moved(Some(0.9), Some(0.9001)), "as yesterday");
-        assert_eq!(moved(Some(0.9), Some(0.95)), "-5.0 since yesterday");
-        assert_eq!(moved(Some(0.9), None), "");
-        assert_eq!(
-            [ago(TimeDelta::seconds(59)), ago(TimeDelta::hours(3)), ago(TimeDelta::days(3))],
-            ["just now", "3 h ago", "3 days ago"]
-        );
     }
 }

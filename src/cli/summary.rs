@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::style::{Style, clean, counted, grouped, percent};
-use crate::model::{CallCount, ScanCost, ScanState, Scope, StageSeconds};
+use super::style::{Style, clean};
+use crate::model::{CallCount, ScanCost, ScanState, Scope, StageSeconds, counted, grouped, percent};
 use crate::store::{ExemptionUse, RegionCounts, RuleDrift, ScanReport, ScanTotals, Unreadable};
 
 /// Regions and causes that are shown; the rest is counted.

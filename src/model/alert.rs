@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::ScanId;
 use super::closed_set::closed_set;
+use super::{ScanId, counted};
 
 closed_set! {
     /// How much something matters.
@@ -93,6 +93,7 @@ impl IncidentKind {
     /// In one line, what has happened; the numbers are those of the gaps that it opened.
     pub fn title(self, subject: Option<&str>, account_regions: u64, accounts: u64) -> String {
         let subject = subject.unwrap_or("?");
+        let counted = |number: u64, one| counted(i64::try_from(number).unwrap_or(i64::MAX), one);
         let (pairs, accounts) = (counted(account_regions, "account × region"), counted(accounts, "account"));
         match self {
             Self::TrustedAccessWithdrawn => {
@@ -110,14 +111,6 @@ impl IncidentKind {
             Self::MeasuredShareLow => format!("too little could be measured: {pairs} in {accounts} unknown"),
         }
     }
-}
-
-/// A number and what it counts.
-fn counted(number: u64, noun: &str) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or_default()).collect();
-    format!("{} {noun}{}", groups.join(","), if number == 1 { "" } else { "s" })
 }
 
 /// One account × region of an incident.

@@ -7,6 +7,7 @@ mod closed_set;
 mod controls;
 mod coverage;
 mod cron;
+mod figures;
 mod findings;
 mod region;
 mod scan;
@@ -18,6 +19,7 @@ pub use closed_set::UnknownWord;
 pub use controls::{CONTROLS, RULE, TITLE};
 pub use coverage::{ByRequirement, Cause, Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
 pub use cron::CronLine;
+pub use figures::{counted, grouped, percent};
 pub use findings::{Access, Finding, FindingsCount, ReadRule, TypeCount};
 pub use region::{Partition, Region};
 pub use scan::{

@@ -17,8 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("remediate", &["model", "config", "aws", "store", "scan"]),
     ("security_hub", &["model", "config", "aws", "store", "scan", "export"]),
     ("schedule", &["model", "config", "scan", "remediate", "store"]),
+    ("glance", &["model", "store"]),
     ("health", &["clock", "metrics", "aws", "store", "scan", "schedule"]),
-    ("http", &["config", "metrics", "health"]),
+    ("http", &["model", "clock", "config", "metrics", "store", "glance", "health"]),
     ("telemetry", &["config"]),
     ("lifecycle", &[]),
     (
@@ -42,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "alerts",
+            "glance",
             "model",
             "clock",
             "config",
@@ -70,6 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("reqwest", &["alerts", "telemetry"]),
     ("lettre", &["alerts", "config"]),
+    ("askama", &["http"]),
     ("minijinja", &["alerts", "config"]),
     ("anyhow", &["cli", "daemon", "lifecycle", "metrics", "schedule", "telemetry"]),
     ("governor", &["scan"]),

@@ -1,0 +1,208 @@
+//! How an organization stands, at a glance: what the terminal and the page show alike.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::model::counted;
+use crate::store::query::{ask, instant, literal};
+use crate::store::{Store, StoreError};
+
+/// Points of a trend.
+const TREND: usize = 40;
+
+/// How an organization stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Glance {
+    /// The newest completed scan of all accounts.
+    pub newest: Option<Newest>,
+    /// What changed within a day: only what did.
+    pub changes: Vec<Changed>,
+    /// What is wrong with the service itself, if anything is.
+    pub problems: Vec<String>,
+}
+
+/// The newest completed scan of all accounts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Newest {
+    /// Its number.
+    pub scan_id: i64,
+    /// AWS's id of the organization.
+    pub organization_id: String,
+    /// When it ended.
+    pub at: Option<DateTime<Utc>>,
+    /// Account × regions not covered.
+    pub not_covered: i64,
+    /// Not known.
+    pub unknown: i64,
+    /// Exempt.
+    pub exempt: i64,
+    /// covered / (covered + not covered)
+    pub coverage: Figure,
+    /// (covered + not covered) / (covered + not covered + unknown)
+    pub measured: Figure,
+}
+
+/// A share, and how it came about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figure {
+    /// Now.
+    pub now: Option<f64>,
+    /// A day ago.
+    pub before: Option<f64>,
+    /// In the newest scans, the oldest of these first.
+    pub trend: Vec<Option<f64>>,
+}
+
+impl Figure {
+    /// By how much it moved, in points of a per cent.
+    pub fn moved(&self) -> String {
+        match (self.now, self.before) {
+            (Some(now), Some(before)) if (now - before).abs() < 0.0005 => "as yesterday".to_owned(),
+            (Some(now), Some(before)) => format!("{:+.1} since yesterday", (now - before) * 100.0),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A kind of change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// What became of it.
+    pub what: &'static str,
+    /// Whether that is bad.
+    pub is_bad: bool,
+    /// Account × regions in each region, the most first.
+    pub by_region: Vec<(String, i64)>,
+}
+
+impl Changed {
+    /// Account × regions in all regions.
+    pub fn sum(&self) -> i64 {
+        self.by_region.iter().map(|(_, number)| number).sum()
+    }
+}
+
+/// How an organization stands, by its name in the configuration.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn of(store: &dyn Store, name: &str, now: DateTime<Utc>) -> Result<Glance, StoreError> {
+    let of = literal(name);
+    let yesterday = now - TimeDelta::days(1);
+    let newest = newest(store, &of, yesterday).await?;
+    let changes = if newest.is_some() { changes(store, &of, yesterday).await? } else { Vec::new() };
+    Ok(Glance { newest, changes, problems: problems(store, &of, now).await? })
+}
+
+async fn newest(store: &dyn Store, of: &str, yesterday: DateTime<Utc>) -> Result<Option<Newest>, StoreError> {
+    let trend = format!(
+        "SELECT finished_at, coverage_ratio, measured_ratio, not_covered, unknown, exempt, scan_id, organization_id
+         FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
+         ORDER BY scan_id DESC LIMIT {TREND}"
+    );
+    let trend = ask(store, &trend).await?.rows;
+    let Some(newest) = trend.first() else { return Ok(None) };
+    let before = format!(
+        "SELECT coverage_ratio, measured_ratio FROM scan_summary
+         WHERE organization_name = {of} AND scope = 'all' AND state = 'completed' AND finished_at <= {}
+         ORDER BY scan_id DESC LIMIT 1",
+        instant(yesterday)
+    );
+    let before = ask(store, &before).await?.rows;
+    let figure = |column: usize| Figure {
+        now: newest[column].real(),
+        before: before.first().and_then(|row| row[column - 1].real()),
+        trend: trend.iter().rev().map(|row| row[column].real()).collect(),
+    };
+    Ok(Some(Newest {
+        scan_id: newest[6].whole(),
+        organization_id: newest[7].text().to_owned(),
+        at: newest[0].instant(),
+        not_covered: newest[3].whole(),
+        unknown: newest[4].whole(),
+        exempt: newest[5].whole(),
+        coverage: figure(1),
+        measured: figure(2),
+    }))
+}
+
+async fn changes(store: &dyn Store, of: &str, since: DateTime<Utc>) -> Result<Vec<Changed>, StoreError> {
+    let mut changes = Vec::new();
+    for (what, is_bad, from, condition) in [
+        ("lost coverage", true, "coverage_changes", "from_status = 'covered' AND to_status = 'not_covered'"),
+        ("gained coverage", false, "coverage_changes", "from_status = 'not_covered' AND to_status = 'covered'"),
+        ("can be read no more", true, "coverage_transitions", "to_status = 'unknown' AND cause = 'visibility'"),
+    ] {
+        let sql = format!(
+            "SELECT region, count(*) FROM {from}
+             WHERE organization_name = {of} AND at > {} AND {condition} GROUP BY region ORDER BY count(*) DESC, region",
+            instant(since)
+        );
+        let rows = ask(store, &sql).await?.rows;
+        let by_region: Vec<_> = rows.iter().map(|row| (row[0].text().to_owned(), row[1].whole())).collect();
+        if !by_region.is_empty() {
+            changes.push(Changed { what, is_bad, by_region });
+        }
+    }
+    Ok(changes)
+}
+
+async fn problems(store: &dyn Store, of: &str, now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
+    let mut problems = Vec::new();
+    let newest = format!(
+        "SELECT scan_id, state, error, started_at FROM scan_summary WHERE organization_name = {of} AND scope = 'all'
+         ORDER BY scan_id DESC LIMIT 1"
+    );
+    for row in ask(store, &newest).await?.rows {
+        let (scan, state) = (row[0].whole(), row[1].text());
+        match state {
+            "completed" => {}
+            "running" => {
+                let since = row[3].instant().map_or_else(String::new, |at| format!(", begun {}", ago(now - at)));
+                problems.push(format!("scan {scan} is running{since}"));
+            }
+            state => problems.push(format!("scan {scan} is {state}: {}", row[2].text())),
+        }
+    }
+    let unread = format!(
+        "SELECT count(*), min(problem) FROM findings_readings WHERE organization_name = {of} AND problem IS NOT NULL"
+    );
+    for row in ask(store, &unread).await?.rows.iter().filter(|row| row[0].whole() > 0) {
+        let analyzers = counted(row[0].whole(), "analyzer");
+        problems.push(format!("the findings of {analyzers} could not be read, for example: {}", row[1].text()));
+    }
+    let untold = "SELECT channel, count(*), min(error) FROM alert_deliveries
+                  WHERE state = 'dead' OR (state = 'pending' AND attempts > 0) GROUP BY channel ORDER BY channel";
+    for row in ask(store, untold).await?.rows {
+        let messages = counted(row[1].whole(), "message");
+        problems.push(format!("channel {}: {messages} not delivered: {}", row[0].text(), row[2].text()));
+    }
+    Ok(problems)
+}
+
+/// How long ago.
+pub fn ago(span: TimeDelta) -> String {
+    let minutes = span.num_minutes().max(0);
+    match minutes {
+        0 => "just now".to_owned(),
+        1..120 => format!("{minutes} min ago"),
+        120..2880 => format!("{} h ago", minutes / 60),
+        _ => format!("{} days ago", minutes / 1440),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_move_is_as_yesterday() {
+        let moved = |now, before| Figure { now: Some(now), before, trend: Vec::new() }.moved();
+        assert_eq!(moved(0.9, Some(0.9001)), "as yesterday");
+        assert_eq!(moved(0.9, Some(0.95)), "-5.0 since yesterday");
+        assert_eq!(moved(0.9, None), "");
+        assert_eq!(
+            [ago(TimeDelta::seconds(59)), ago(TimeDelta::hours(3)), ago(TimeDelta::days(3))],
+            ["just now", "3 h ago", "3 days ago"]
+        );
+    }
+}
