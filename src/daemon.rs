@@ -145,12 +145,20 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
         Ok(())
     });
     if config.http.enabled {
-        let config::Http { listen, token, .. } = &config.http;
+        let config::Http { listen, token, without_token, .. } = &config.http;
         let server = http::Server::bind(*listen).await;
         let server = server.with_context(|| format!("opening the port {listen} (http.listen)"))?;
         info!(address = %server.address(), "the port for health checks and metrics is open");
         let health = Health::new(Arc::clone(&store), Arc::new(SystemClock), watched);
-        let served = http::Served { health, metrics, token: token.clone() };
+        let served = http::Served {
+            health,
+            metrics,
+            token: token.clone(),
+            is_open: *without_token,
+            store: Arc::clone(&store),
+            organizations: config.organizations.iter().map(|organization| organization.name.clone()).collect(),
+            clock: Arc::new(SystemClock),
+        };
         let stop = stop.clone();
         parts.start("the port for health checks and metrics", async move {
             server.run(served, stop).await.map_err(Into::into)

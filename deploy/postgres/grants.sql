@@ -12,7 +12,7 @@ GRANT SELECT ON
     trustwatch.current_findings_statistics, trustwatch.findings_statistics_history, trustwatch.findings_by_scan,
     trustwatch.redundant_analyzers, trustwatch.current_findings, trustwatch.finding_history,
     trustwatch.findings_readings, trustwatch.archive_rule_drift, trustwatch.security_hub_imports,
-    trustwatch.alert_incidents, trustwatch.alert_deliveries,
+    trustwatch.alert_incidents, trustwatch.alert_deliveries, trustwatch.current_accounts,
     trustwatch._sqlx_migrations
 TO trustwatch_analyst;
 ALTER ROLE trustwatch_analyst SET search_path = trustwatch;

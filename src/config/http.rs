@@ -1,4 +1,4 @@
-//! `[http]`: the port for health checks and metrics.
+//! `[http]`: the port for health checks, metrics and pages.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
-/// The port of `trustwatch run`: `/livez`, `/readyz`, `/metrics` and `/buildinfo`.
+/// The port of `trustwatch run`: `/livez`, `/readyz`, `/metrics`, `/buildinfo`, and the pages.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
@@ -18,7 +18,7 @@ pub struct Http {
     #[schemars(with = "String", extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// A file that holds the token which a request must bear (`Authorization: Bearer …`). A request that does not is told the
-    /// status alone by `/livez` and `/readyz`, as the probes of Kubernetes need, and is refused everywhere else.
+    /// status alone by `/livez` and `/readyz`, as the probes of Kubernetes need, and is refused everywhere else; a browser is asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// What `token_file` holds.

@@ -69,7 +69,7 @@ pub struct Config {
     pub alerting: Alerting,
     /// Who is told of incidents.
     pub alerts: Vec<Alert>,
-    /// The port for health checks and metrics.
+    /// The port for health checks, metrics and pages.
     pub http: Http,
     /// What is logged, and how.
     pub log: Log,

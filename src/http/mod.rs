@@ -1,7 +1,10 @@
-//! The port for health checks and metrics. The only user of axum.
+//! The port for health checks, metrics and pages. The only user of axum.
 //!
 //! Beyond the loopback interface it asks for a bearer token. Without one, the probes (`/livez`, `/readyz`) say their status
 //! and nothing else.
+
+mod pages;
+mod session;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +19,11 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config::Secret;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::store::Store;
 
 /// What is served.
 pub struct Served {
@@ -28,6 +33,14 @@ pub struct Served {
     pub metrics: Metrics,
     /// What a request must bear to be told more than a status.
     pub token: Option<Secret>,
+    /// Whether everybody who reaches the port may ask everything, by whatever name.
+    pub is_open: bool,
+    /// Where results are kept.
+    pub store: Arc<dyn Store>,
+    /// The configuration's names of the organizations.
+    pub organizations: Vec<String>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A port that is open.
@@ -57,12 +70,14 @@ impl Server {
     /// # Errors
     /// Where the port breaks.
     pub async fn run(self, served: Served, stop: CancellationToken) -> std::io::Result<()> {
+        let served = Arc::new(served);
         let router = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/buildinfo", get(buildinfo))
-            .with_state(Arc::new(served));
+            .merge(pages::router(&served))
+            .with_state(served);
         axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 }

@@ -46,6 +46,7 @@ pub const VIEWS: &[&str] = &[
     "security_hub_imports",
     "alert_incidents",
     "alert_deliveries",
+    "current_accounts",
 ];
 
 /// A SQLite file and a Postgres schema, side by side.

@@ -63,6 +63,12 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    /// Tells it to end, and expects it to end well.
+    pub fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.end(), Some(0), "{}", self.seen);
+    }
+
     pub fn end(&mut self) -> Option<i32> {
         let _ = self.log.read_to_string(&mut self.seen);
         self.child.wait().unwrap().code()
@@ -71,8 +77,13 @@ impl Daemon {
 
 /// Asks the port of a daemon; `headers` are whole lines.
 pub fn get(address: &str, path: &str, headers: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}"), "")
+}
+
+/// Sends a request as it stands, but for the end of its headers.
+pub fn ask(address: &str, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -37,6 +37,7 @@ mod meanwhile;
 mod organization;
 mod outcomes;
 mod ownership;
+mod pages;
 mod partial;
 mod postgres;
 mod properties;

@@ -1,0 +1,59 @@
+//! *Findings*: what Access Analyzer itself has found.
+
+use askama::Template;
+use axum::extract::{Query, State};
+
+use super::frame::Frame;
+use super::table::{Asked, Look, Table};
+use super::{Answer, Asks, Here, answer};
+use crate::store::Cell;
+
+/// Rows that are shown; the CSV has all.
+const ROWS: usize = 500;
+
+#[derive(Template)]
+#[template(path = "findings.html")]
+struct Findings {
+    frame: Frame,
+    is_public: bool,
+    other: String,
+    tables: Vec<Table>,
+}
+
+pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+    let store = served.store.as_ref();
+    let frame = Frame::of(&served, &asks, "Findings", "/findings").await?;
+    let is_public = asks.get("show").is_some_and(|what| what == "public");
+    let public = if is_public { " AND is_public" } else { "" };
+    let asked = [
+        Asked {
+            id: "counts",
+            sql: format!(
+                "SELECT type, count(*) AS analyzers, sum(active) AS active, sum(public) AS public, sum(cross_account) AS cross_account,
+                        sum(archived) AS archived, sum(resolved) AS resolved
+                 FROM current_findings_statistics WHERE {} GROUP BY type ORDER BY type",
+                frame.is_it()
+            ),
+        },
+        Asked {
+            id: "findings",
+            sql: format!(
+                "SELECT resource_account_id, region, resource_type, resource, is_public, principal, type, since, finding_id
+                 FROM current_findings WHERE {} AND status = 'ACTIVE'{public}
+                 ORDER BY resource_account_id, region, resource, finding_id",
+                frame.is_it()
+            ),
+        },
+    ];
+    let mut tables = Vec::new();
+    for (asked, caption) in asked.iter().zip(["As AWS counts them", "Active, one by one"]) {
+        let look = |name: &str, row: &[Cell]| match name {
+            "resource_account_id" if !row[0].text().is_empty() => Look::link(frame.account(row[0].text())),
+            _ => Look::default(),
+        };
+        tables.push(asked.table(store, caption, ROWS, ("/findings", &asks), look).await?);
+    }
+    let other = frame.to("/findings", if is_public { &[] } else { &[("show", "public")] });
+    let page = Findings { frame, is_public, other, tables };
+    answer(&served, &asks, &asked, &page).await
+}

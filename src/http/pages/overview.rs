@@ -1,0 +1,185 @@
+//! *Overview*: how it stands, since when, and what is wrong.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use chrono::TimeDelta;
+
+use super::frame::Frame;
+use super::table::{Asked, Look, Table};
+use super::{Answer, Asks, Here, answer};
+use crate::glance::{self, Glance, ago};
+use crate::model::{counted, grouped, percent};
+use crate::store::query::ask;
+
+/// Rows of each table.
+const ROWS: usize = 10;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview {
+    frame: Frame,
+    glance: Glance,
+    figures: Vec<Big>,
+    tables: Vec<Table>,
+}
+
+/// A number that everybody should see.
+struct Big {
+    name: &'static str,
+    share: String,
+    class: &'static str,
+    moved: String,
+    rest: String,
+    trend: Spark,
+}
+
+/// A line over time.
+pub struct Spark {
+    pub points: String,
+    pub said: String,
+}
+
+impl Spark {
+    /// The line through shares, in a box of 240 × 48.
+    pub fn of(shares: &[Option<f64>]) -> Self {
+        let known: Vec<f64> = shares.iter().flatten().copied().collect();
+        let (least, most) = known.iter().fold((1.0_f64, 0.0_f64), |(least, most), at| (least.min(*at), most.max(*at)));
+        #[expect(clippy::cast_precision_loss, reason = "a year has 366 days")]
+        let point = |(at, share): (usize, &Option<f64>)| {
+            let x = 2.0 + 236.0 * at as f64 / (shares.len().max(2) - 1) as f64;
+            let span = (most - least).max(1e-9);
+            share.map(|share| format!("{x:.1},{:.1}", 44.0 - 40.0 * (share - least) / span))
+        };
+        let points: Vec<String> = shares.iter().enumerate().filter_map(point).collect();
+        let said = if known.is_empty() {
+            "no trend yet".to_owned()
+        } else {
+            format!("from {} to {} in {}", percent(Some(least)), percent(Some(most)), counted_days(known.len()))
+        };
+        Self { points: points.join(" "), said }
+    }
+}
+
+fn counted_days(days: usize) -> String {
+    counted(i64::try_from(days).unwrap_or(i64::MAX), "day")
+}
+
+pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+    let store = served.store.as_ref();
+    let frame = Frame::of(&served, &asks, "Overview", "/").await?;
+    let mut glance = glance::of(store, &frame.organization, frame.now).await?;
+    if let Some(scraped) = served.health.scraped().await {
+        let late = scraped.organizations.iter().any(|one| one.name == frame.organization && one.is_overdue);
+        if late {
+            glance.problems.insert(0, "a scan that should have been completed by now was not".to_owned());
+        }
+    }
+    let year = format!(
+        "SELECT substr(CAST(finished_at AS TEXT), 1, 10) AS day, avg(coverage_ratio) AS coverage_ratio, avg(measured_ratio) AS measured_ratio
+         FROM scan_summary
+         WHERE {} AND scope = 'all' AND state = 'completed'
+         GROUP BY substr(CAST(finished_at AS TEXT), 1, 10) ORDER BY day DESC LIMIT 366",
+        frame.is_named()
+    );
+    let days = ask(store, &year).await?.rows;
+    let trend = |column: usize| Spark::of(&days.iter().rev().map(|row| row[column].real()).collect::<Vec<_>>());
+    let figures = glance.newest.iter().flat_map(|newest| {
+        let class = |is_well: bool, otherwise| if is_well { "covered" } else { otherwise };
+        let exempt = if newest.exempt > 0 { format!(", {} exempt", grouped(newest.exempt)) } else { String::new() };
+        [
+            Big {
+                name: "coverage",
+                share: percent(newest.coverage.now),
+                class: class(newest.not_covered == 0, "not_covered"),
+                moved: newest.coverage.moved(),
+                rest: format!("{} not covered{exempt}", counted(newest.not_covered, "account × region")),
+                trend: trend(1),
+            },
+            Big {
+                name: "measured",
+                share: percent(newest.measured.now),
+                class: class(newest.unknown == 0, "unknown"),
+                moved: newest.measured.moved(),
+                rest: format!("{} could not be read", counted(newest.unknown, "account × region")),
+                trend: trend(2),
+            },
+        ]
+    });
+    let figures = figures.collect();
+    let scan = glance.newest.as_ref().map_or(0, |newest| newest.scan_id);
+    let asked = asked(&frame, scan);
+    let mut tables = Vec::new();
+    let captions = ["Open incidents", "Oldest gaps", "Gaps by OU", "Gaps by region", "Accounts that cannot be read"];
+    for (asked, caption) in asked.iter().zip(captions) {
+        let look = |name: &str, row: &[crate::store::Cell]| match name {
+            "account_id" => Look::link(frame.account(row[0].text())),
+            "ou_path" if asked.id == "ous" => Look::link(frame.to("/matrix", &[("ou", row[0].text())])),
+            "region" if asked.id == "regions" => {
+                Look::link(frame.to("/matrix", &[("show", "gaps"), ("region", row[0].text())]))
+            }
+            _ => Look::default(),
+        };
+        let table = asked.table(store, caption, ROWS, ("/", &asks), look).await?;
+        // What is empty and well needs no room.
+        if !table.rows.is_empty() {
+            tables.push(table);
+        }
+    }
+    let page = Overview { frame, glance, figures, tables };
+    answer(&served, &asks, &asked, &page).await
+}
+
+/// What needs somebody, as tables.
+fn asked(frame: &Frame, scan: i64) -> [Asked; 5] {
+    [
+        Asked {
+            id: "incidents",
+            sql: format!(
+                "SELECT title, opened_at, account_regions, open_account_regions FROM alert_incidents
+                 WHERE {} AND closed_at IS NULL ORDER BY incident_id DESC",
+                frame.is_named()
+            ),
+        },
+        Asked {
+            id: "oldest",
+            sql: format!(
+                "SELECT account_id, account_name, region, reason, since, ou_path FROM current_coverage
+                 WHERE {} AND status = 'not_covered' AND NOT exempt ORDER BY since, account_id, region",
+                frame.is_it()
+            ),
+        },
+        Asked {
+            id: "ous",
+            sql: format!(
+                "SELECT ou_path, not_covered, unknown, covered, coverage_ratio FROM coverage_by_ou
+                 WHERE scan_id = {scan} AND not_covered + unknown > 0 ORDER BY not_covered DESC, unknown DESC, ou_path"
+            ),
+        },
+        Asked {
+            id: "regions",
+            sql: format!(
+                "SELECT region, not_covered, unknown, covered, coverage_ratio FROM coverage_by_region
+                 WHERE scan_id = {scan} AND not_covered + unknown > 0 ORDER BY not_covered DESC, unknown DESC, region"
+            ),
+        },
+        Asked {
+            id: "unreadable",
+            sql: format!(
+                "SELECT account_id, account_name, error_kind, error_message, ou_path FROM current_accounts
+                 WHERE {} AND outcome = 'unreachable' ORDER BY account_id",
+                frame.is_it()
+            ),
+        },
+    ]
+}
+
+impl Overview {
+    fn age(&self) -> String {
+        self.glance.newest.as_ref().and_then(|newest| newest.at).map_or_else(String::new, |at| ago(self.frame.now - at))
+    }
+
+    fn changes(&self) -> String {
+        let day = (self.frame.now - TimeDelta::days(1)).format("%Y-%m-%d").to_string();
+        self.frame.to("/changes", &[("day", &day)])
+    }
+}

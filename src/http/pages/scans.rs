@@ -1,0 +1,45 @@
+//! *Scans*: what was looked at, how far each came, and what it cost.
+
+use askama::Template;
+use axum::extract::{Query, State};
+
+use super::frame::Frame;
+use super::table::{Asked, Look, Table};
+use super::{Answer, Asks, Here, Problem, answer};
+
+/// Scans on one page.
+const ROWS: usize = 100;
+
+#[derive(Template)]
+#[template(path = "scans.html")]
+struct Scans {
+    frame: Frame,
+    older: Option<String>,
+    tables: Vec<Table>,
+}
+
+pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+    let frame = Frame::of(&served, &asks, "Scans", "/scans").await?;
+    let before = match asks.get("before") {
+        None => String::new(),
+        Some(text) => match text.parse::<i64>() {
+            Ok(scan) => format!(" AND scan_id < {scan}"),
+            Err(_) => return Err(Problem::Request(format!("before={text}: expected the number of a scan."))),
+        },
+    };
+    let asked = [Asked {
+        id: "scans",
+        sql: format!(
+            "SELECT scan_id, state, trigger, scope, started_at, duration_seconds, accounts, accounts_unreachable, covered, not_covered,
+                    unknown, coverage_ratio, measured_ratio, bound_by, version, error
+             FROM scan_summary WHERE {}{before} ORDER BY scan_id DESC",
+            frame.is_named()
+        ),
+    }];
+    let look = |_: &str, _: &[crate::store::Cell]| Look::default();
+    let table = asked[0].table(served.store.as_ref(), "Scans", ROWS, ("/scans", &asks), look).await?;
+    let last = table.rows.last().filter(|_| table.has_more).map(|row| row[0].text.clone());
+    let older = last.map(|scan| frame.to("/scans", &[("before", &scan)]));
+    let page = Scans { older, tables: vec![table], frame };
+    answer(&served, &asks, &asked, &page).await
+}

@@ -1,0 +1,144 @@
+//! Tables: what was asked, what was answered, and how it looks.
+
+use std::collections::BTreeMap;
+
+use super::Problem;
+use super::frame::same;
+use crate::model::Status;
+use crate::store::query::ask;
+use crate::store::{Cell, RowSink, Store};
+
+/// Characters from which on a cell is broken into lines.
+const LONG: usize = 60;
+
+/// A question whose answer is a table.
+pub struct Asked {
+    /// Its name within the page.
+    pub id: &'static str,
+    /// The query: the whole of it, as it is shown and as it becomes CSV.
+    pub sql: String,
+}
+
+impl Asked {
+    /// The whole answer as CSV.
+    pub async fn csv(&self, store: &dyn Store) -> Result<Vec<u8>, Problem> {
+        let mut sheet = Sheet(csv::Writer::from_writer(Vec::new()));
+        store.query(&self.sql, &mut sheet).await?;
+        // It is written to memory, which does not fail.
+        Ok(sheet.0.into_inner().unwrap_or_default())
+    }
+
+    /// The first rows of the answer, to be shown.
+    pub async fn table(
+        &self,
+        store: &dyn Store,
+        caption: &str,
+        most: usize,
+        (path, asks): (&str, &BTreeMap<String, String>),
+        look: impl Fn(&str, &[Cell]) -> Look,
+    ) -> Result<Table, Problem> {
+        let answer = ask(store, &format!("{} LIMIT {}", self.sql, most + 1)).await?;
+        let has_more = answer.rows.len() > most;
+        let rows = answer.rows.iter().take(most).map(|row| {
+            let cells = answer.names.iter().zip(row);
+            cells
+                .map(|(name, cell)| {
+                    let (look, text) = (look(name, row), shown(name, cell));
+                    let class = if text.chars().count() > LONG { "long" } else { look.class };
+                    Shown { text, class, href: look.href }
+                })
+                .collect()
+        });
+        Ok(Table {
+            id: self.id,
+            caption: caption.to_owned(),
+            sql: self.sql.clone(),
+            csv: same(path, asks, &[("csv", self.id)]),
+            rows: rows.collect(),
+            names: answer.names.iter().map(|name| name.replace('_', " ")).collect(),
+            most,
+            has_more,
+        })
+    }
+}
+
+/// How a cell looks, beside its text.
+#[derive(Default)]
+pub struct Look {
+    pub class: &'static str,
+    pub href: Option<String>,
+}
+
+impl Look {
+    /// The look of a status, where the cell is one.
+    pub fn of(name: &str, cell: &Cell) -> Self {
+        let is_status = ["status", "from_status", "to_status"].contains(&name);
+        Self { class: if is_status { class(cell.text()) } else { "" }, href: None }
+    }
+
+    /// A link.
+    pub fn link(href: String) -> Self {
+        Self { class: "", href: Some(href) }
+    }
+}
+
+/// The class of a status.
+pub fn class(status: &str) -> &'static str {
+    Status::ALL.iter().find(|known| known.as_str() == status).map_or("", |status| status.as_str())
+}
+
+/// A cell, to be shown.
+pub struct Shown {
+    pub text: String,
+    pub class: &'static str,
+    pub href: Option<String>,
+}
+
+/// A table, to be shown.
+pub struct Table {
+    pub id: &'static str,
+    pub caption: String,
+    pub sql: String,
+    pub csv: String,
+    pub names: Vec<String>,
+    pub rows: Vec<Vec<Shown>>,
+    pub most: usize,
+    pub has_more: bool,
+}
+
+fn shown(name: &str, cell: &Cell) -> String {
+    match cell {
+        Cell::Real(share) if name.ends_with("ratio") => crate::model::percent(Some(*share)),
+        Cell::Real(number) => format!("{number:.1}"),
+        Cell::Integer(number) => number.to_string(),
+        Cell::Null => String::new(),
+        // Instants to the second: the CSV has the rest.
+        Cell::Text(text) => match cell.instant() {
+            Some(at) => at.format("%Y-%m-%d %H:%M:%S").to_string(),
+            None => text.clone(),
+        },
+    }
+}
+
+/// CSV in the making.
+struct Sheet(csv::Writer<Vec<u8>>);
+
+impl Sheet {
+    fn write(&mut self, cells: impl Iterator<Item = String>) {
+        // What a spreadsheet would take for a formula is text (OWASP, "CSV Injection").
+        let inert =
+            |text: String| if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
+        // It is written to memory, which does not fail, and every row has as many cells.
+        let _ = self.0.write_record(cells.map(inert));
+    }
+}
+
+impl RowSink for Sheet {
+    fn columns(&mut self, names: Vec<String>) {
+        self.write(names.into_iter());
+    }
+
+    fn row(&mut self, cells: Vec<Cell>) {
+        self.write(cells.iter().map(ToString::to_string));
+    }
+}

@@ -1,0 +1,129 @@
+//! Who may see the pages: as with everything else on the port, whoever bears the token, or everybody where none is asked for. A
+//! browser cannot bear a token by itself, so it is given a cookie for it.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::Served;
+use crate::config::Secret;
+
+/// The name of the cookie.
+const COOKIE: &str = "trustwatch";
+
+/// Lets a request in that may see the pages.
+pub async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if served.trusts(headers) || served.token.as_ref().is_some_and(|token| bears(headers, token)) {
+        if served.token.is_none() && !served.is_open && !names_this_machine(headers) {
+            // A page from elsewhere may have its own name lead to this machine, and then read what is served here.
+            let said = "this port answers to 127.0.0.1 and localhost; to be reached by another name it needs `http.token_file`, or \
+                        `http.without_token = true`\n";
+            return (StatusCode::MISDIRECTED_REQUEST, said).into_response();
+        }
+        return next.run(request).await;
+    }
+    let mut response = page(false);
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"trustwatch\""));
+    response
+}
+
+/// What the cookie holds: nothing from which the token could be told.
+fn cookie(token: &Secret) -> String {
+    let digest = Sha256::new().chain_update(b"trustwatch pages\0").chain_update(token.expose()).finalize();
+    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn bears(headers: &HeaderMap, token: &Secret) -> bool {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut values = cookies.flat_map(|line| line.split(';')).filter_map(|one| one.trim().split_once('='));
+    let expected = Sha256::digest(cookie(token));
+    // Digests are compared, so that the time this takes says nothing of the cookie.
+    values.any(|(name, value)| name == COOKIE && Sha256::digest(value) == expected)
+}
+
+/// Whether a request is for this machine by its address or as `localhost`.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let Some(authority) = host.and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host = authority.host().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login {
+    has_failed: bool,
+}
+
+fn page(has_failed: bool) -> Response {
+    match (Login { has_failed }).render() {
+        Ok(text) => Html(text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Asks for the token.
+pub async fn form() -> Response {
+    page(false)
+}
+
+/// What was typed in.
+#[derive(Deserialize)]
+pub struct Typed {
+    token: String,
+}
+
+/// Takes a token, and gives a cookie for it.
+pub async fn log_in(State(served): State<Arc<Served>>, Form(typed): Form<Typed>) -> Response {
+    let Some(token) = &served.token else { return Redirect::to("/").into_response() };
+    if Sha256::digest(typed.token.trim()) != Sha256::digest(token.expose()) {
+        let mut response = page(true);
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        return response;
+    }
+    let mut response = Redirect::to("/").into_response();
+    // Until the browser is closed; never to another site, and never to a script.
+    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", cookie(token));
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_name_does_not_lead_here() {
+        let named = |host: &str| names_this_machine(&HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]));
+        for host in ["127.0.0.1:9464", "localhost:9464", "[::1]:9464", "localhost"] {
+            assert!(named(host), "{host}");
+        }
+        for host in ["evil.example.com:9464", "localhost.evil.example.com", ""] {
+            assert!(!named(host), "{host}");
+        }
+        assert!(!names_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_its_token_alone() {
+        let token = Secret::new("0123456789abcdef".to_owned());
+        let with =
+            |value: &str| HeaderMap::from_iter([(header::COOKIE, format!("a=b; trustwatch={value}").parse().unwrap())]);
+        assert!(bears(&with(&cookie(&token)), &token));
+        assert!(!bears(&with(token.expose()), &token));
+        assert!(!bears(&with(&cookie(&Secret::new("another".to_owned()))), &token));
+        assert!(!bears(&HeaderMap::new(), &token));
+    }
+}
