@@ -170,11 +170,16 @@ async fn problems(store: &dyn Store, of: &str, now: DateTime<Utc>) -> Result<Vec
         let analyzers = counted(row[0].whole(), "analyzer");
         problems.push(format!("the findings of {analyzers} could not be read, for example: {}", row[1].text()));
     }
-    let untold = "SELECT channel, count(*), min(error) FROM alert_deliveries
-                  WHERE state = 'dead' OR (state = 'pending' AND attempts > 0) GROUP BY channel ORDER BY channel";
-    for row in ask(store, untold).await?.rows {
-        let messages = counted(row[1].whole(), "message");
-        problems.push(format!("channel {}: {messages} not delivered: {}", row[0].text(), row[2].text()));
+    let untold = format!(
+        "SELECT channel, state, count(*), min(error) FROM alert_deliveries
+         WHERE (state = 'dead' AND created_at > {}) OR (state = 'pending' AND attempts > 0)
+         GROUP BY channel, state ORDER BY channel, state",
+        instant(now - TimeDelta::days(7))
+    );
+    for row in ask(store, &untold).await?.rows {
+        let what = if row[1].text() == "dead" { "given up in the last week" } else { "tried again" };
+        let messages = counted(row[2].whole(), "message");
+        problems.push(format!("channel {}: {messages} {what}: {}", row[0].text(), row[3].text()));
     }
     Ok(problems)
 }

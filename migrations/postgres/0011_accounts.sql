@@ -1,7 +1,7 @@
 -- What pages ask: accounts by themselves and by their OU, and what holds by its status.
 
 CREATE INDEX account_by_ou ON account (organization_key, ou_path);
-CREATE INDEX coverage_by_status ON coverage (status, account_key, region) WHERE valid_to IS NULL;
+CREATE INDEX coverage_by_status ON coverage (status, valid_from, account_key, region) WHERE valid_to IS NULL;
 
 CREATE VIEW current_accounts AS
 SELECT

@@ -9,8 +9,8 @@ CREATE TABLE alert_due (
 CREATE TABLE incident (
     incident_key     INTEGER PRIMARY KEY, -- our number for it
     organization_key INTEGER NOT NULL REFERENCES organization, -- where
-    kind             TEXT NOT NULL CHECK (kind IN ('trusted_access_withdrawn', 'delegated_administrator_deregistered', 'organization_analyzer_lost', 'coverage_lost', 'joined_uncovered', 'accounts_unreadable', 'measured_share_low')), -- the cause
-    subject          TEXT, -- what it is of: the account whose analyzer was lost, or the reason why accounts cannot be read
+    kind             TEXT NOT NULL CHECK (kind IN ('trusted_access_withdrawn', 'delegated_administrator_deregistered', 'organization_analyzer_lost', 'coverage_lost', 'joined_uncovered', 'accounts_unreadable', 'measured_share_low', 'scan_failed')), -- the cause
+    subject          TEXT, -- what it is of: the account whose analyzer was lost, why accounts cannot be read, the share that was measured, or why the scan failed
     title            TEXT NOT NULL, -- in one line
     opened_scan_id   INTEGER NOT NULL REFERENCES scan, -- the scan that found it
     opened_at        TEXT NOT NULL, -- when that ended
@@ -70,8 +70,9 @@ SELECT
     incident.incident_key AS incident_id, -- its number
     organization.organization_id, -- AWS's id of the organization, or account:<id> for a standalone account
     organization.name AS organization_name, -- the configuration's name of the organization
-    incident.kind, -- trusted_access_withdrawn, delegated_administrator_deregistered, organization_analyzer_lost, coverage_lost, joined_uncovered, accounts_unreadable or measured_share_low
-    incident.subject, -- what it is of: the account whose analyzer was lost, or the reason why accounts cannot be read
+    incident.kind, -- trusted_access_withdrawn, delegated_administrator_deregistered, organization_analyzer_lost, coverage_lost, joined_uncovered, accounts_unreadable, measured_share_low or scan_failed
+    CASE WHEN incident.kind IN ('trusted_access_withdrawn', 'delegated_administrator_deregistered', 'organization_analyzer_lost') THEN 'critical' WHEN incident.kind IN ('joined_uncovered', 'accounts_unreadable') THEN 'medium' ELSE 'high' END AS severity, -- critical, high or medium
+    incident.subject, -- what it is of: the account whose analyzer was lost, why accounts cannot be read, the share that was measured, or why the scan failed
     incident.title, -- in one line
     incident.opened_scan_id, -- the scan that found it
     incident.opened_at, -- when that ended

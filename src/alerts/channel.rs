@@ -9,7 +9,7 @@ use super::sns::Topic;
 use super::text::Text;
 use super::webhook::{Slack, Webhook};
 use crate::config::{Alert, ChannelKind, Limits};
-use crate::model::{Event, EventKind, GapSeen, Incident, IncidentKind, Severity};
+use crate::model::{Event, EventKind, GapSeen, Incident, IncidentKind, Severity, Standing};
 
 /// A message was not taken; why. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,6 @@ impl Channel {
     pub async fn open(alert: &Alert, limits: &Limits) -> Result<Self, NoChannel> {
         let failed = |problem: String| NoChannel { channel: alert.name.clone(), problem };
         let text = Text::new(alert.template.as_deref()).map_err(failed)?;
-        text.of(&sample(DateTime::UNIX_EPOCH)).map_err(|NotSent(problem)| failed(problem))?;
         let means = match alert.channel {
             ChannelKind::Webhook => Webhook::new(alert).map(Means::Webhook),
             ChannelKind::Slack => Slack::new(alert).map(Means::Slack),
@@ -66,16 +65,16 @@ impl Channel {
     /// Where it was not taken.
     pub async fn send(&self, event: &Event, now: DateTime<Utc>) -> Result<(), NotSent> {
         match &self.means {
-            Means::Webhook(webhook) => webhook.send(event, &self.text.of(event)?, now).await,
+            Means::Webhook(webhook) => webhook.send(event, &self.text.of(event), now).await,
             Means::Slack(slack) => slack.send(event, &self.text).await,
-            Means::Email(email) => email.send(event, &self.text.of(event)?).await,
+            Means::Email(email) => email.send(event, &self.text.of(event)).await,
             #[cfg(feature = "sns")]
-            Means::Sns(topic) => topic.send(event, &self.text.of(event)?).await,
+            Means::Sns(topic) => topic.send(event, &self.text.of(event)).await,
         }
     }
 }
 
-/// An event that says nothing but shows what others look like.
+/// An event that says nothing but shows what others look like: it has everything that an event can have.
 pub fn sample(at: DateTime<Utc>) -> Event {
     let kind = IncidentKind::CoverageLost;
     let gap = GapSeen {
@@ -88,14 +87,14 @@ pub fn sample(at: DateTime<Utc>) -> Event {
         id: 0,
         kind,
         severity: kind.severity(),
-        subject: None,
+        subject: Some("000000000000".to_owned()),
         title: kind.title(None, 1, 1),
         opened_at: at,
         closed_at: None,
         account_regions: 1,
         accounts: 1,
         regions: vec![gap.region.clone()],
-        analyzers: Vec::new(),
+        analyzers: vec!["arn:aws:access-analyzer:eu-west-1:000000000000:analyzer/example".to_owned()],
         first: vec![gap],
     };
     Event {
@@ -106,9 +105,15 @@ pub fn sample(at: DateTime<Utc>) -> Event {
         at,
         organization_name: Some("example".to_owned()),
         organization_id: Some("o-example".to_owned()),
-        scan_id: None,
+        scan_id: Some(0),
         incidents: vec![incident],
-        standings: Vec::new(),
-        since: None,
+        standings: vec![Standing {
+            organization_name: "example".to_owned(),
+            not_covered: 1,
+            open_incidents: 1,
+            open: vec![kind.title(None, 1, 1)],
+            ..Standing::default()
+        }],
+        since: Some(at),
     }
 }

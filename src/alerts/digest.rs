@@ -30,12 +30,13 @@ pub async fn keep_if_due(store: &dyn Store, alert: &Alert, now: DateTime<Utc>) -
     )
     .await?;
     let Some([last, kept]) = last.rows.first().map(Vec::as_slice) else { return Ok(()) };
-    if kept.whole() > 0 {
+    // A digest that the channel had later than that, by another cron, counts as well.
+    if kept.whole() > 0 || last.instant().is_some_and(|last| last >= due) {
         return Ok(());
     }
     let since = last.instant().or_else(|| cron.newest_until(due - chrono::TimeDelta::seconds(1), zone)).unwrap_or(due);
     let standings = standings(store, alert, since).await?;
-    let open: usize = standings.iter().map(|standing| standing.open.len()).sum();
+    let open: u64 = standings.iter().map(|standing| standing.open_incidents).sum();
     let event = Event {
         id,
         kind: EventKind::Digest,
@@ -65,16 +66,22 @@ async fn standings(store: &dyn Store, alert: &Alert, since: DateTime<Utc>) -> Re
     );
     store.query(&sql, &mut changed).await?;
     let mut standings = changed.now.standings;
-    let open = ask(
-        store,
-        "SELECT organization_name, title, opened_at FROM alert_incidents WHERE closed_at IS NULL ORDER BY incident_id DESC",
+    // In the numbers that the channel was told.
+    let open = format!(
+        "SELECT alert_deliveries.organization_name, alert_deliveries.event, alert_incidents.opened_at
+         FROM alert_deliveries JOIN alert_incidents ON alert_incidents.incident_id = alert_deliveries.incident_id
+         WHERE alert_deliveries.channel = {} AND alert_incidents.closed_at IS NULL
+         ORDER BY alert_deliveries.delivery_id DESC",
+        literal(&alert.name)
     );
-    for row in open.await?.rows {
-        let [name, title, opened] = row.as_slice() else { continue };
+    for row in ask(store, &open).await?.rows {
+        let [name, event, opened] = row.as_slice() else { continue };
         let Some(standing) = standings.get_mut(name.text()) else { continue };
-        if standing.open.len() < NAMED {
+        standing.open_incidents += 1;
+        let Ok(event) = serde_json::from_str::<Event>(event.text()) else { continue };
+        for incident in event.incidents.iter().take(NAMED.saturating_sub(standing.open.len())) {
             let opened = opened.instant().map(|at| at.format("%Y-%m-%d").to_string()).unwrap_or_default();
-            standing.open.push(format!("{}, since {opened}", title.text()));
+            standing.open.push(format!("{}, since {opened}", incident.title));
         }
     }
     Ok(standings.into_values().collect())

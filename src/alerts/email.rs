@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use super::channel::NotSent;
 use super::text::hex;
@@ -57,7 +59,38 @@ impl Email {
         for to in &self.to {
             message = message.to(to.clone());
         }
-        let message = message.body(text.to_owned()).map_err(failed)?;
-        self.server.send(message).await.map(|_| ()).map_err(|error| NotSent(format!("the mail server: {error}")))
+        let message = message.body(text.to_owned()).map_err(failed)?.formatted();
+        // One by one, so that a mailbox that is no more keeps the message from nobody else.
+        let mut refused = None;
+        let mut taken = 0;
+        for to in &self.to {
+            let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(failed)?;
+            match self.server.send_raw(&envelope, &message).await {
+                Ok(_) => taken += 1,
+                Err(error) if error.is_permanent() => refused = Some(said(&error)),
+                Err(error) => return Err(NotSent(said(&error))),
+            }
+        }
+        match refused {
+            Some(problem) if taken == 0 => Err(NotSent(problem)),
+            Some(problem) => {
+                warn!(
+                    alert.id = event.id,
+                    "the message was not taken for {} of {} addresses: {problem}",
+                    self.to.len() - taken,
+                    self.to.len()
+                );
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What went wrong, without what the server said: that may name addresses.
+fn said(error: &lettre::transport::smtp::Error) -> String {
+    match error.status() {
+        Some(status) => format!("the mail server answered {status}"),
+        None => format!("the mail server: {error}"),
     }
 }

@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use channel::{Channel, NotSent, sample};
+pub use text::Text;
 
 use crate::clock::Clock;
 use crate::config::{Alert, Alerting, Config};
 use crate::metrics;
+use crate::store::query::{ask, literal};
 use crate::store::{Attempt, Outgoing, Store, StoreError};
 
 /// How often it is looked whether there is something to tell.
@@ -86,17 +88,39 @@ impl Alerts {
     pub async fn run(&self, stop: &CancellationToken) {
         let channels = self.channels.iter().map(|channel| self.follow(channel, stop));
         futures_util::future::join(self.look(stop), futures_util::future::join_all(channels)).await;
+        self.leave().await;
     }
 
-    /// Looks at the scans that have ended, and tells what there is to tell, for as long as that takes and no longer than this.
+    /// Looks at the scans that have ended, and tells what there is to tell. What is not taken is tried again for so long.
     pub async fn once(&self, patience: Duration) {
         let until = Instant::now() + patience;
         self.settle_all().await;
-        let channels = self
-            .channels
-            .iter()
-            .map(|channel| async move { while Instant::now() < until && self.send_next(channel).await {} });
+        let channels = self.channels.iter().map(|channel| async move {
+            loop {
+                while self.send_next(channel).await {}
+                if Instant::now() >= until || !self.has_more(channel).await {
+                    return;
+                }
+                tokio::time::sleep(LOOKS.min(until - Instant::now())).await;
+            }
+        });
         futures_util::future::join_all(channels).await;
+        self.leave().await;
+    }
+
+    /// Lets others send. Where that cannot be said, they wait for the end of the lease.
+    async fn leave(&self) {
+        let _ = self.store.leave_channels(&self.worker).await;
+    }
+
+    /// Whether something waits for a channel.
+    async fn has_more(&self, channel: &Channel) -> bool {
+        let waits = format!(
+            "SELECT count(*) FROM alert_deliveries WHERE channel = {} AND state = 'pending'",
+            literal(channel.name())
+        );
+        let answer = ask(self.store.as_ref(), &waits).await;
+        answer.is_ok_and(|answer| answer.rows.first().is_some_and(|row| row[0].whole() > 0))
     }
 
     async fn look(&self, stop: &CancellationToken) {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use minijinja::{Environment, UndefinedBehavior};
+use tracing::warn;
 
-use super::channel::NotSent;
-use crate::model::{Event, EventKind, Incident, Standing};
+use super::sample;
+use crate::model::{Event, EventKind, Incident, Standing, counted, percent};
 
 /// The name of the one template.
 const TEMPLATE: &str = "template";
@@ -20,27 +21,37 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads a template.
+    /// Reads a template, and tries it on an event that has everything: there a field that is not known is a fault.
+    ///
+    /// # Errors
+    /// Where it is no template, or fails on that event.
     pub fn new(template: Option<&str>) -> Result<Self, String> {
         let Some(template) = template else { return Ok(Self { environment: None }) };
         let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment
             .add_template_owned(TEMPLATE, template.to_owned())
             .map_err(|error| format!("`template`: {error}"))?;
+        render(&environment, &sample(DateTime::UNIX_EPOCH)).map_err(|error| format!("`template`: {error:#}"))?;
+        // From here on, what an event does not have is empty: a digest has no incident, and a recovery names no account.
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         Ok(Self { environment: Some(environment) })
     }
 
-    /// An event's text.
-    pub fn of(&self, event: &Event) -> Result<String, NotSent> {
-        let Some(environment) = &self.environment else { return Ok(plain(event)) };
-        let failed = |error: minijinja::Error| NotSent(format!("`template` fails on this event: {error:#}"));
-        let template = environment.get_template(TEMPLATE).map_err(failed)?;
-        template
-            .render(minijinja::context! { event => minijinja::Value::from(minijinja::value::Serde(event)), text => plain(event) })
-            .map_err(failed)
+    /// An event's text. Where the template fails on it, ours: nobody is left untold for that.
+    pub fn of(&self, event: &Event) -> String {
+        let Some(environment) = &self.environment else { return plain(event) };
+        render(environment, event).unwrap_or_else(|error| {
+            warn!(alert.id = event.id, "`template` fails on this event, which is told in our own words: {error:#}");
+            plain(event)
+        })
     }
+}
+
+fn render(environment: &Environment<'_>, event: &Event) -> Result<String, minijinja::Error> {
+    let fields = minijinja::Value::from(minijinja::value::Serde(event));
+    environment.get_template(TEMPLATE)?.render(minijinja::context! { event => fields, text => plain(event) })
 }
 
 /// Our own text.
@@ -62,7 +73,7 @@ fn plain(event: &Event) -> String {
         let name = name.replace('\'', "''");
         let _ = write!(
             text,
-            "\nAll of them: SELECT account_id, region, reason, since FROM current_coverage WHERE organization_name = '{name}' AND status = '{status}'\n"
+            "\nWhat is so now: SELECT account_id, region, reason, since FROM current_coverage WHERE organization_name = '{name}' AND status = '{status}'\n"
         );
     }
     text
@@ -86,6 +97,10 @@ fn tell(text: &mut String, event: &Event, incident: &Incident) {
     if event.incidents.len() > 1 || event.kind == EventKind::Test {
         let _ = write!(text, "\n{}", incident.title);
     }
+    if incident.regions.is_empty() {
+        text.push('\n');
+        return;
+    }
     let regions = &incident.regions[..incident.regions.len().min(REGIONS)];
     let more = incident.regions.len() - regions.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -98,19 +113,17 @@ fn tell(text: &mut String, event: &Event, incident: &Incident) {
     }
     let more = incident.accounts.saturating_sub(incident.first.len() as u64);
     if !incident.first.is_empty() && more > 0 {
-        let _ = write!(text, "\n  and {more} more accounts");
+        let more = counted(i64::try_from(more).unwrap_or(i64::MAX), "more account");
+        let _ = write!(text, "\n  and {more}");
     }
     text.push('\n');
 }
 
 fn stands(text: &mut String, standing: &Standing) {
-    let Standing { organization_name, covered, not_covered, exempt, unknown, lost, gained, open } = standing;
-    let share = |part: u64, whole: u64| {
-        #[expect(clippy::cast_precision_loss, reason = "numbers of accounts and regions are far below 2^53")]
-        let share = part as f64 * 100.0 / whole as f64;
-        // Nothing is rounded up to all of it.
-        if whole == 0 { "–".to_owned() } else { format!("{:.1} %", (share * 10.0).floor() / 10.0) }
-    };
+    let Standing { organization_name, covered, not_covered, exempt, unknown, lost, gained, open_incidents, open } =
+        standing;
+    #[expect(clippy::cast_precision_loss, reason = "numbers of accounts and regions are far below 2^53")]
+    let share = |part: u64, whole: u64| percent((whole > 0).then(|| part as f64 / whole as f64));
     let (known, all) = (covered + not_covered, covered + not_covered + unknown);
     let _ = write!(
         text,
@@ -124,6 +137,10 @@ fn stands(text: &mut String, standing: &Standing) {
     }
     for incident in open {
         let _ = writeln!(text, "  open: {incident}");
+    }
+    let more = open_incidents.saturating_sub(open.len() as u64);
+    if more > 0 {
+        let _ = writeln!(text, "  and {more} more");
     }
 }
 
@@ -147,17 +164,22 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerts::sample;
 
     #[test]
     fn a_template_says_what_it_wants_and_misspelt_fields_are_faults() {
         let mut event = sample(DateTime::UNIX_EPOCH);
         event.title = "<b>".to_owned();
-        let text = Text::new(Some("{{ event.severity }}: {{ event.title }} {{ event.incidents[0].first[0].region }}"))
-            .unwrap();
-        assert_eq!(text.of(&event).unwrap(), "low: <b> eu-west-1");
-        assert!(Text::new(Some("{{ event.titel }}")).unwrap().of(&event).is_err());
+        let template =
+            "{{ event.severity }}: {{ event.title }} {{ event.scan_id }} {{ event.incidents[0].first[0].region }}";
+        let text = Text::new(Some(template)).unwrap();
+        assert_eq!(text.of(&event), "low: <b> 0 eu-west-1");
+        // What tells of nothing in particular is told all the same.
+        (event.scan_id, event.incidents) = (None, Vec::new());
+        assert_eq!(text.of(&event), "low: <b> none ");
+        assert!(Text::new(Some("{{ event.titel }}")).is_err_and(|problem| problem.contains("undefined")));
         assert!(Text::new(Some("{{ event.")).is_err());
+        let fails = Text::new(Some("{{ 1 // event.incidents|length }}")).unwrap();
+        assert_eq!(fails.of(&event), plain(&event));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use chrono::{DateTime, Utc};
 
 use super::{Context, Failure, say};
+use crate::alerts::Text;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Mode, json_schema, markdown_reference};
 
@@ -42,6 +43,11 @@ impl Config {
                 let loaded = context.load()?;
                 let file =
                     loaded.file.map_or_else(|| "defaults and environment".into(), |file| file.display().to_string());
+                for (at, alert) in loaded.config.alerts.iter().enumerate() {
+                    let fault =
+                        |problem| Failure::Usage(format!("alerts[{at}].template of `{}`: {problem}", alert.name));
+                    Text::new(alert.template.as_deref()).map_err(fault)?;
+                }
                 let names: Vec<_> = loaded.config.organizations.iter().map(|one| one.name.as_str()).collect();
                 say(&format!("{file}: valid; organizations: {}", names.join(", ")))?;
                 for warning in warnings(&loaded.config, SystemClock.now()) {

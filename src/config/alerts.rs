@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,9 @@ use wildmatch::WildMatch;
 
 use super::{Secret, Selector, TimeSpan};
 use crate::model::{Account, Change, CronLine, IncidentKind, Region, Severity};
+
+/// Bytes of the key of a signature, at least.
+const SHORTEST_KEY: usize = 16;
 
 /// When something is an incident, and for how long people are tried to be told.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -222,6 +227,10 @@ impl Alert {
                 problems.push((&["smtp", "username"], smtp.username.clone(), problem.to_owned()));
             }
         }
+        if let Some(problem) = self.secret.as_ref().and_then(|secret| check_key(secret.expose()).err()) {
+            let key: &[&str] = if self.secret_file.is_some() { &["secret_file"] } else { &["secret"] };
+            problems.push((key, None, problem));
+        }
         self.check_kind(&mut problems);
         self.check_url(&mut problems);
         if !self.accounts.tags.is_empty() {
@@ -293,6 +302,17 @@ impl Alert {
         };
         problems.push((if self.url_file.is_some() { &["url_file"] } else { &["url"] }, None, problem));
     }
+}
+
+/// Checks the key of a signature.
+fn check_key(text: &str) -> Result<(), String> {
+    let bytes = match text.strip_prefix("whsec_").map(|encoded| STANDARD.decode(encoded)) {
+        Some(Ok(bytes)) => bytes.len(),
+        Some(Err(_)) => return Err("it begins with whsec_: expected Base64 after that".to_owned()),
+        None => text.len(),
+    };
+    let example = "such as `openssl rand -base64 32` makes";
+    if bytes >= SHORTEST_KEY { Ok(()) } else { Err(format!("expected at least {SHORTEST_KEY} bytes, {example}")) }
 }
 
 fn any(patterns: &[String], text: &str) -> bool {

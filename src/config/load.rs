@@ -240,6 +240,9 @@ fn find_key<'s>(
         }
         _ => (schema, path),
     };
+    if path.first().is_some_and(|first| first == "alerts") && path.len() > 1 {
+        return Err("channels are a list, which only the file has; there secrets are read from files: `url_file`, `secret_file`".to_owned());
+    }
     let mut at = not_null(schema, start);
     for step in path {
         let next = at["properties"].get(step).filter(|_| step != "organizations");

@@ -31,13 +31,14 @@ pub fn markdown_reference() -> String {
          and unknown variables are errors. The file is `--config FILE`, or `trustwatch.toml` in the working directory.\n",
     );
     for (name, section) in schema["properties"].as_object().into_iter().flatten() {
-        let is_list = name == "organizations";
+        let is_list = ["organizations", "alerts"].contains(&name.as_str());
         let section = if is_list { &section["items"] } else { section };
         let resolved = not_null(&schema, section);
         let heading = if is_list { format!("[[{name}]]") } else { format!("[{name}]") };
         let _ = write!(text, "\n## `{heading}`\n\n{}\n\n", description(resolved));
         text.push_str("| key | takes | default | meaning |\n|---|---|---|---|\n");
-        let defaults = is_list.then(|| serde_json::to_value(Organization::default()).unwrap_or_default());
+        let defaults =
+            (name == "organizations").then(|| serde_json::to_value(Organization::default()).unwrap_or_default());
         table(&schema, resolved, defaults.as_ref(), "", &mut text);
     }
     text

@@ -112,7 +112,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     check.store(&mut config.store);
     check.http(&mut config.http);
     check.remediation(&config.remediation, &config.organizations);
-    check.alerts(&mut config.alerts, config.alerting.give_up_after);
+    check.alerts(&mut config.alerts, config.alerting.give_up_after, &config.organizations);
     let limits = &config.limits;
     for (key, value) in [
         ("connect_timeout", limits.connect_timeout),
@@ -277,7 +277,7 @@ impl Check<'_> {
         }
     }
 
-    fn alerts(&mut self, alerts: &mut [Alert], give_up_after: TimeSpan) {
+    fn alerts(&mut self, alerts: &mut [Alert], give_up_after: TimeSpan, organizations: &[Organization]) {
         if give_up_after.0 < Duration::from_secs(1) || give_up_after.0 > LONGEST {
             let problem = format!("expected at least 1s, and at most {}", TimeSpan(LONGEST));
             self.fault(&["alerting", "give_up_after"], Some(quoted(give_up_after)), problem);
@@ -288,6 +288,11 @@ impl Check<'_> {
             if !names.insert(alert.name.clone()) {
                 let problem = "a second channel of this name";
                 self.fault(&["alerts", &index, "name"], Some(quoted(&alert.name)), problem);
+            }
+            if !organizations.iter().any(|organization| alert.is_for_organization(&organization.name)) {
+                let known: Vec<&str> = organizations.iter().map(|organization| organization.name.as_str()).collect();
+                let problem = format!("no organization is named so; configured: {}", known.join(", "));
+                self.fault(&["alerts", &index, "organizations"], None, problem);
             }
             for (key, value, problem) in alert.settle() {
                 self.fault(&[&["alerts", index.as_str()], key].concat(), value, problem);

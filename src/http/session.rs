@@ -31,7 +31,8 @@ pub async fn admit(State(served): State<Arc<Served>>, request: Request, next: Ne
         }
         return next.run(request).await;
     }
-    let mut response = page(false);
+    let to = request.uri().path_and_query().map_or("/", |to| to.as_str()).to_owned();
+    let mut response = page(false, to);
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"trustwatch\""));
     response
@@ -63,10 +64,12 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 #[template(path = "login.html")]
 struct Login {
     has_failed: bool,
+    /// The page that was asked for.
+    to: String,
 }
 
-fn page(has_failed: bool) -> Response {
-    match (Login { has_failed }).render() {
+fn page(has_failed: bool, to: String) -> Response {
+    match (Login { has_failed, to }).render() {
         Ok(text) => Html(text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -74,26 +77,36 @@ fn page(has_failed: bool) -> Response {
 
 /// Asks for the token.
 pub async fn form() -> Response {
-    page(false)
+    page(false, "/".to_owned())
 }
 
 /// What was typed in.
 #[derive(Deserialize)]
 pub struct Typed {
     token: String,
+    #[serde(default)]
+    to: String,
+}
+
+impl Typed {
+    /// The page to go on with: one of ours.
+    fn to(&self) -> &str {
+        let is_ours = self.to.starts_with('/') && !self.to.starts_with("//") && !self.to.contains(['\\', '\r', '\n']);
+        if is_ours { &self.to } else { "/" }
+    }
 }
 
 /// Takes a token, and gives a cookie for it.
 pub async fn log_in(State(served): State<Arc<Served>>, Form(typed): Form<Typed>) -> Response {
     let Some(token) = &served.token else { return Redirect::to("/").into_response() };
     if Sha256::digest(typed.token.trim()) != Sha256::digest(token.expose()) {
-        let mut response = page(true);
+        let mut response = page(true, typed.to().to_owned());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         return response;
     }
-    let mut response = Redirect::to("/").into_response();
-    // Until the browser is closed; never to another site, and never to a script.
-    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", cookie(token));
+    let mut response = Redirect::to(typed.to()).into_response();
+    // Until the browser is closed, and never to a script. A link in a message may lead here; what changes something, nothing does.
+    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax", cookie(token));
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
@@ -114,6 +127,17 @@ mod tests {
             assert!(!named(host), "{host}");
         }
         assert!(!names_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn who_has_logged_in_goes_on_within() {
+        let to = |to: &str| Typed { token: String::new(), to: to.to_owned() }.to().to_owned();
+        assert_eq!(to("/matrix?q=a"), "/matrix?q=a");
+        for elsewhere in
+            ["//evil.example.com", "https://evil.example.com", "/\\evil.example.com", "", "/a\r\nSet-Cookie: x"]
+        {
+            assert_eq!(to(elsewhere), "/", "{elsewhere}");
+        }
     }
 
     #[test]

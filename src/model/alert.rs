@@ -40,6 +40,8 @@ closed_set! {
         AccountsUnreadable = "accounts_unreadable",
         /// Too much of the organization could not be measured.
         MeasuredShareLow = "measured_share_low",
+        /// A scan of all accounts could not begin, or no account could be entered.
+        ScanFailed = "scan_failed",
     }
 }
 
@@ -76,7 +78,7 @@ impl IncidentKind {
             Self::TrustedAccessWithdrawn
             | Self::DelegatedAdministratorDeregistered
             | Self::OrganizationAnalyzerLost => Severity::Critical,
-            Self::CoverageLost | Self::MeasuredShareLow => Severity::High,
+            Self::CoverageLost | Self::MeasuredShareLow | Self::ScanFailed => Severity::High,
             Self::JoinedUncovered | Self::AccountsUnreadable => Severity::Medium,
         }
     }
@@ -84,33 +86,56 @@ impl IncidentKind {
     /// What changed.
     pub const fn change(self) -> Change {
         match self {
-            Self::AccountsUnreadable | Self::MeasuredShareLow => Change::Visibility,
+            Self::AccountsUnreadable | Self::MeasuredShareLow | Self::ScanFailed => Change::Visibility,
             Self::JoinedUncovered => Change::Membership,
             _ => Change::World,
         }
     }
 
-    /// In one line, what has happened; the numbers are those of the gaps that it opened.
-    pub fn title(self, subject: Option<&str>, account_regions: u64, accounts: u64) -> String {
+    /// Whether it is of single account × regions, which close it one by one; else it is of a scan as a whole.
+    pub const fn has_gaps(self) -> bool {
+        !matches!(self, Self::MeasuredShareLow | Self::ScanFailed)
+    }
+
+    /// What has happened.
+    fn cause(self, subject: Option<&str>) -> String {
         let subject = subject.unwrap_or("?");
-        let counted = |number: u64, one| counted(i64::try_from(number).unwrap_or(i64::MAX), one);
-        let (pairs, accounts) = (counted(account_regions, "account × region"), counted(accounts, "account"));
         match self {
-            Self::TrustedAccessWithdrawn => {
-                format!("trusted access for IAM Access Analyzer was withdrawn: {pairs} in {accounts} no longer covered")
+            Self::TrustedAccessWithdrawn => "trusted access for IAM Access Analyzer was withdrawn".to_owned(),
+            Self::DelegatedAdministratorDeregistered => {
+                format!("the delegated administrator {subject} was deregistered")
             }
-            Self::DelegatedAdministratorDeregistered => format!(
-                "the delegated administrator {subject} was deregistered: {pairs} in {accounts} no longer covered"
-            ),
-            Self::OrganizationAnalyzerLost => format!(
-                "analyzers of the organization in account {subject} were lost: {pairs} in {accounts} no longer covered"
-            ),
-            Self::CoverageLost => format!("no longer covered: {pairs} in {accounts}"),
-            Self::JoinedUncovered => format!("joined without coverage: {accounts}, {pairs}"),
-            Self::AccountsUnreadable => format!("cannot be read ({subject}): {accounts}, {pairs}"),
-            Self::MeasuredShareLow => format!("too little could be measured: {pairs} in {accounts} unknown"),
+            Self::OrganizationAnalyzerLost => format!("analyzers of the organization in account {subject} were lost"),
+            Self::CoverageLost => "coverage was lost".to_owned(),
+            Self::JoinedUncovered => "accounts joined without coverage".to_owned(),
+            Self::AccountsUnreadable => format!("accounts cannot be read ({subject})"),
+            Self::MeasuredShareLow => format!("only {subject} could be measured"),
+            Self::ScanFailed => format!("the scan failed: {subject}"),
         }
     }
+
+    /// In one line, what has happened, and how much; the numbers are those of the gaps that it opened.
+    pub fn title(self, subject: Option<&str>, account_regions: u64, accounts: u64) -> String {
+        let cause = self.cause(subject);
+        let so = match self {
+            Self::ScanFailed => return cause,
+            Self::AccountsUnreadable | Self::MeasuredShareLow => "unknown",
+            Self::JoinedUncovered => "not covered",
+            _ => "no longer covered",
+        };
+        format!("{cause}: {} {so}", reach(account_regions, accounts))
+    }
+
+    /// In one line, that it is over.
+    pub fn recovery(self, subject: Option<&str>, account_regions: u64, accounts: u64) -> String {
+        let cause = self.cause(subject);
+        if self == Self::ScanFailed { cause } else { format!("{cause} ({})", reach(account_regions, accounts)) }
+    }
+}
+
+fn reach(account_regions: u64, accounts: u64) -> String {
+    let counted = |number: u64, one| counted(i64::try_from(number).unwrap_or(i64::MAX), one);
+    format!("{} in {}", counted(account_regions, "account × region"), counted(accounts, "account"))
 }
 
 /// One account × region of an incident.
@@ -136,14 +161,12 @@ pub struct Incident {
     /// How much it matters.
     pub severity: Severity,
     /// What it is of: an account, or a reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// In one line.
     pub title: String,
     /// When it was found.
     pub opened_at: DateTime<Utc>,
     /// When its last gap was found closed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<DateTime<Utc>>,
     /// Account × regions that it opened.
     pub account_regions: u64,
@@ -152,10 +175,10 @@ pub struct Incident {
     /// Regions of these.
     pub regions: Vec<String>,
     /// The analyzers that covered before, as far as they are the organization's: the first few.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     pub analyzers: Vec<String>,
     /// The first few of its account × regions.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     pub first: Vec<GapSeen>,
 }
 
@@ -176,11 +199,13 @@ pub struct Standing {
     pub lost: u64,
     /// Those that gained it.
     pub gained: u64,
-    /// Incidents that are open, the newest first: in one line each.
+    /// Incidents that the channel was told of and that are open.
+    pub open_incidents: u64,
+    /// The newest of these, in one line each.
     pub open: Vec<String>,
 }
 
-/// What a channel is told.
+/// What a channel is told. Every field is there in every event, so that a template finds what it asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// The same however often it is sent; no two events of a channel share one.
@@ -194,22 +219,18 @@ pub struct Event {
     /// When there was something to say.
     pub at: DateTime<Utc>,
     /// The configuration's name of the organization; none for a digest.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub organization_name: Option<String>,
     /// AWS's id of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<String>,
     /// The scan that it follows from.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scan_id: Option<ScanId>,
     /// The incidents that it opens or closes.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     pub incidents: Vec<Incident>,
     /// How it stands, of a digest.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     pub standings: Vec<Standing>,
     /// Since when a digest counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
 }
 
@@ -223,6 +244,9 @@ mod tests {
         let expected = "the delegated administrator 111111111111 was deregistered: 17,000 account × regions in 1,000 accounts \
                         no longer covered";
         assert_eq!(title, expected);
-        assert_eq!(IncidentKind::CoverageLost.title(None, 1, 1), "no longer covered: 1 account × region in 1 account");
+        assert_eq!(
+            IncidentKind::CoverageLost.title(None, 1, 1),
+            "coverage was lost: 1 account × region in 1 account no longer covered"
+        );
     }
 }

@@ -153,6 +153,21 @@ impl<'a> Gathering<'a> {
         Self { of, channels, regions: Vec::new(), groups: BTreeMap::new() }
     }
 
+    /// Takes in what is of the scan as a whole, and of no single gap.
+    pub fn say(&mut self, kind: IncidentKind, subject: &str) {
+        self.group(kind, Some(subject));
+    }
+
+    fn group(&mut self, kind: IncidentKind, subject: Option<&str>) -> &mut Group {
+        self.groups.entry((kind, subject.map(str::to_owned))).or_insert_with(|| {
+            let hears = |(at, alert): (usize, &Alert)| {
+                alert.hears(kind, &self.of.organization_name).then(|| (at, Extent::default()))
+            };
+            let told = self.channels.iter().enumerate().filter_map(hears).collect();
+            Group { gaps: Vec::new(), whole: Extent::default(), told }
+        })
+    }
+
     /// Takes a gap in.
     pub fn add(&mut self, kind: IncidentKind, subject: Option<&str>, seen: &Seen) {
         let region = self.regions.iter().position(|region| *region == seen.region).unwrap_or_else(|| {
@@ -160,18 +175,13 @@ impl<'a> Gathering<'a> {
             self.regions.len() - 1
         });
         let region = u16::try_from(region).unwrap_or(u16::MAX);
-        let group = self.groups.entry((kind, subject.map(str::to_owned))).or_insert_with(|| {
-            let hears = |(at, alert): (usize, &Alert)| {
-                alert.hears(kind, &self.of.organization_name).then(|| (at, Extent::default()))
-            };
-            let told = self.channels.iter().enumerate().filter_map(hears).collect();
-            Group { gaps: Vec::new(), whole: Extent::default(), told }
-        });
+        let channels = self.channels;
+        let group = self.group(kind, subject);
         group.gaps.push((seen.account_key, region));
         group.whole.add(seen, region);
         let audited = Region::new(&seen.region);
         for (at, extent) in &mut group.told {
-            if self.channels[*at].is_for(&seen.account, &audited) {
+            if channels[*at].is_for(&seen.account, &audited) {
                 extent.add(seen, region);
             }
         }
@@ -202,7 +212,9 @@ impl Found<'_> {
 
     /// What each channel is told that is concerned.
     pub fn events(&self, id: i64) -> impl Iterator<Item = (&str, Event)> {
-        self.group.told.iter().filter(|(_, extent)| extent.account_regions > 0).map(move |(at, extent)| {
+        let is_of_a_scan = self.group.gaps.is_empty();
+        let told = self.group.told.iter().filter(move |(_, extent)| is_of_a_scan || extent.account_regions > 0);
+        told.map(move |(at, extent)| {
             let incident = self.as_far_as(id, extent);
             let alert = &self.gathering.channels[*at];
             (alert.name.as_str(), opened(self.gathering.of, incident))
@@ -255,7 +267,10 @@ pub fn recovered(of: &Of, mut incidents: Vec<Incident>) -> Event {
         incident.first.clear();
     }
     let title = match incidents.as_slice() {
-        [one] => format!("{}: recovered: {}", of.organization_name, one.title),
+        [one] => {
+            let what = one.kind.recovery(one.subject.as_deref(), one.account_regions, one.accounts);
+            format!("{}: recovered: {what}", of.organization_name)
+        }
         several => format!("{}: {} incidents recovered", of.organization_name, several.len()),
     };
     Event {
@@ -322,6 +337,9 @@ mod tests {
         let incident = &events[1].1.incidents[0];
         assert_eq!((incident.accounts, incident.regions.as_slice()), (10, &["eu-west-1".to_owned()][..]));
         assert_eq!(incident.first.len(), NAMED);
-        assert_eq!(events[0].1.title, "main: no longer covered: 2,000 account × regions in 1,000 accounts");
+        assert_eq!(
+            events[0].1.title,
+            "main: coverage was lost: 2,000 account × regions in 1,000 accounts no longer covered"
+        );
     }
 }

@@ -287,6 +287,9 @@ pub trait Store: Send + Sync {
     /// Says what became of an attempt to send it.
     async fn end_attempt(&self, number: i64, worker: &str, attempt: &Attempt) -> Result<(), StoreError>;
 
+    /// Lets other processes send for the channels that this one has sent for.
+    async fn leave_channels(&self, worker: &str) -> Result<(), StoreError>;
+
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 

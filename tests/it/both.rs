@@ -350,6 +350,10 @@ impl Store for Both {
         same(here, self.postgres.end_attempt(number, worker, attempt).await)
     }
 
+    async fn leave_channels(&self, worker: &str) -> Result<(), StoreError> {
+        same(self.sqlite.leave_channels(worker).await, self.postgres.leave_channels(worker).await)
+    }
+
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {
         same(self.sqlite.prune(retention, dry_run).await, self.postgres.prune(retention, dry_run).await)
     }

@@ -11,7 +11,13 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "an incident has no more gaps than it opened",
-        "SELECT incident_id FROM alert_incidents WHERE open_account_regions > account_regions OR account_regions < accounts OR accounts < 1",
+        "SELECT incident_id FROM alert_incidents WHERE open_account_regions > account_regions OR account_regions < accounts OR (accounts < 1 AND kind <> 'scan_failed')",
+    ),
+    (
+        "an incident is as severe as its kind",
+        "SELECT incident_id FROM alert_incidents
+         WHERE severity <> CASE kind WHEN 'coverage_lost' THEN 'high' WHEN 'measured_share_low' THEN 'high' WHEN 'scan_failed' THEN 'high'
+               WHEN 'joined_uncovered' THEN 'medium' WHEN 'accounts_unreadable' THEN 'medium' ELSE 'critical' END",
     ),
     (
         "what was delivered was tried, and waits for nothing",

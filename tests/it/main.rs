@@ -16,6 +16,7 @@ mod aws_cli;
 mod bad_input;
 mod binary;
 mod both;
+mod causes;
 mod chaos;
 mod claims;
 mod cli;

@@ -130,7 +130,7 @@ async fn a_scan_by_hand_tells_people_and_a_test_says_what_is_wrong() {
     scan(&sim, folder).await;
     let received = receiver.received();
     let message: Value = serde_json::from_str(&received.last().unwrap().body).unwrap();
-    assert_eq!(message["text"], "main: no longer covered: 1 account × region in 1 account");
+    assert_eq!(message["text"], "main: coverage was lost: 1 account × region in 1 account no longer covered");
     let text = message["blocks"][0]["text"]["text"].as_str().unwrap();
     assert!(text.contains("&lt;!channel&gt; &amp; co") && text.contains(&member), "{text}");
     let ran = run(folder, &["query", "--format", "csv", "SELECT state, attempts FROM alert_deliveries"], &[]);
@@ -152,10 +152,15 @@ async fn mail_arrives_as_mail_does() {
     sim.world().accounts.get_mut(&member).unwrap().name = "Zahlungen ä\r\nBcc: all@example.com".into();
     lose(&sim, &member);
     scan(&sim, folder.path()).await;
-    let [mail] = <[String; 1]>::try_from(mails(&inbox)).unwrap();
+    // One for each address, the same.
+    let [mail, other] = <[String; 2]>::try_from(mails(&inbox)).unwrap();
+    assert!(
+        mail.contains("X-RcptTo: security@example.com\n") && other.contains("X-RcptTo: soc@example.com\n"),
+        "{other}"
+    );
     for line in [
         "From: trustwatch <tw@example.com>",
-        "X-RcptTo: security@example.com, soc@example.com",
+        "To: Security <security@example.com>, soc@example.com",
         "Message-ID: <",
         "@trustwatch>",
     ] {
@@ -203,7 +208,7 @@ async fn sns_takes_the_event_for_machines_and_the_text_for_people() {
     scan().await;
     let messages = aws(&["sqs", "receive-message", "--queue-url", &queue]);
     let envelope: Value = serde_json::from_str(messages["Messages"][0]["Body"].as_str().unwrap()).unwrap();
-    assert_eq!(envelope["Subject"], "main: no longer covered: 1 account x region in 1 account");
+    assert_eq!(envelope["Subject"], "main: coverage was lost: 1 account x region in 1 account no longer covered");
     let event: Value = serde_json::from_str(envelope["Message"].as_str().unwrap()).unwrap();
     assert_eq!(
         (&event["type"], &event["data"]["incidents"][0]["first"][0]["account_id"]),
@@ -290,12 +295,19 @@ async fn a_channel_that_cannot_be_is_refused_with_the_key_and_the_line() {
         assert!(!ran.stderr.contains("services/T000"), "{}", ran.stderr);
     }
     // A template that asks for what is not there is found before anything happens.
+    std::fs::write(folder.join("url"), secret).unwrap();
     let text =
         "[[alerts]]\nname = \"soc\"\nchannel = \"slack\"\nurl_file = \"url\"\ntemplate = \"{{ event.titel }}\"\n";
     std::fs::write(folder.join("trustwatch.toml"), text).unwrap();
     let ran = run(folder, &["alerts", "test", "soc"], &[]);
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("alerts `soc`: `template` fails on this event"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("alerts `soc`: `template`: undefined value"), "{}", ran.stderr);
+    let ran = run(folder, &["config", "check"], &[]);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("alerts[0].template of `soc`: `template`: undefined value"),
+        "{}",
+        ran.stderr
+    );
     // And what is a secret stays one.
     std::fs::write(
         folder.join("trustwatch.toml"),

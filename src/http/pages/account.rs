@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::frame::Frame;
 use super::table::{Asked, Look, Table, class};
-use super::{Answer, Asks, Here, Problem, answer};
+use super::{Answer, Asks, Here, Problem, csv, shown};
 use crate::glance::ago;
 use crate::model::AccountId;
 use crate::store::Cell;
@@ -93,6 +93,9 @@ pub async fn page(State(served): Here, Path(id): Path<String>, Query(asks): Asks
         },
     ];
     let path = format!("/accounts/{id}");
+    if let Some(csv) = csv(&served, &asks, &asked).await? {
+        return Ok(csv);
+    }
     let mut tables = Vec::new();
     for (asked, caption) in asked.iter().zip(["Regions", "History", "Analyzers of its own", "Newest visits"]) {
         let most = if asked.id == "visits" { 10 } else { ROWS };
@@ -128,7 +131,7 @@ pub async fn page(State(served): Here, Path(id): Path<String>, Query(asks): Asks
     ];
     let facts = facts.into_iter().filter(|(_, said)| !said.is_empty()).collect();
     let page = Account { frame, id, facts, problem, lines, from, tables };
-    answer(&served, &asks, &asked, &page).await
+    shown(&page)
 }
 
 /// Each region's stretches, in a picture from the first of all to now.

@@ -6,7 +6,7 @@ use chrono::{Datelike, Days, NaiveDate, NaiveTime};
 
 use super::frame::Frame;
 use super::table::{Asked, Look, Table};
-use super::{Answer, Asks, Here, Problem, answer};
+use super::{Answer, Asks, Here, Problem, csv, shown};
 use crate::store::Cell;
 use crate::store::query::instant;
 
@@ -59,6 +59,9 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             ),
         },
     ];
+    if let Some(csv) = csv(&served, &asks, &asked).await? {
+        return Ok(csv);
+    }
     let mut tables = Vec::new();
     for (asked, caption) in asked.iter().zip(["In sum", "One by one"]) {
         let look = |name: &str, row: &[Cell]| match (asked.id, name) {
@@ -88,5 +91,5 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         tables,
         frame,
     };
-    answer(&served, &asks, &asked, &page).await
+    shown(&page)
 }

@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 
 use super::frame::Frame;
 use super::table::{Asked, Look, Table};
-use super::{Answer, Asks, Here, answer};
+use super::{Answer, Asks, Here, csv, shown};
 use crate::store::Cell;
 
 /// Rows that are shown; the CSV has all.
@@ -45,6 +45,9 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             ),
         },
     ];
+    if let Some(csv) = csv(&served, &asks, &asked).await? {
+        return Ok(csv);
+    }
     let mut tables = Vec::new();
     for (asked, caption) in asked.iter().zip(["As AWS counts them", "Active, one by one"]) {
         let look = |name: &str, row: &[Cell]| match name {
@@ -55,5 +58,5 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     }
     let other = frame.to("/findings", if is_public { &[] } else { &[("show", "public")] });
     let page = Findings { frame, is_public, other, tables };
-    answer(&served, &asks, &asked, &page).await
+    shown(&page)
 }

@@ -53,6 +53,9 @@ impl Frame {
         title: &str,
         path: &str,
     ) -> Result<Self, Problem> {
+        if let Some((key, _)) = asks.iter().find(|(_, value)| value.chars().any(char::is_control)) {
+            return Err(Problem::Request(format!("{key}: expected a text without control characters.")));
+        }
         let names = &served.organizations;
         let organization = match asks.get("organization") {
             None => names.first().cloned().unwrap_or_default(),

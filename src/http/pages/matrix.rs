@@ -7,7 +7,8 @@ use axum::extract::{Query, State};
 
 use super::frame::{Frame, same};
 use super::table::{Asked, class};
-use super::{Answer, Asks, Here, answer};
+use super::{Answer, Asks, Here, Problem, csv, shown};
+use crate::model::counted;
 use crate::store::Cell;
 use crate::store::query::{among, ask, literal};
 
@@ -20,7 +21,7 @@ struct Matrix {
     frame: Frame,
     regions: Vec<Head>,
     groups: Vec<Group>,
-    accounts: usize,
+    accounts: String,
     search: String,
     shows_gaps: bool,
     ou: String,
@@ -44,7 +45,7 @@ struct Group {
     name: String,
     href: String,
     is_open: bool,
-    accounts: usize,
+    accounts: i64,
     said: String,
     class: &'static str,
     rows: Vec<Row>,
@@ -73,6 +74,18 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let shows_gaps = text("show") == "gaps";
     let page: usize = text("page").parse().unwrap_or(1).clamp(1, 1_000_000);
     let filter = filter(&frame, &search, &ou, &region, shows_gaps);
+    let what = "SELECT account_id, account_name, ou_path, region, status, reason, exempt, since, analyzer_arn FROM current_coverage";
+    let only = if region.is_empty() { String::new() } else { format!(" AND region = {}", literal(&region)) };
+    let asked = [Asked {
+        id: "matrix",
+        sql: format!(
+            "{what} WHERE {}{only} AND account_id IN (SELECT account_id FROM current_accounts WHERE {filter}) ORDER BY ou_path, account_id, region",
+            frame.is_it()
+        ),
+    }];
+    if let Some(csv) = csv(&served, &asks, &asked).await? {
+        return Ok(csv);
+    }
     let accounts = format!(
         "SELECT account_id, account_name, ou_path FROM current_accounts WHERE {filter} ORDER BY ou_path, account_name, account_id"
     );
@@ -80,17 +93,19 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     // Of few all are shown; of many those that are asked for.
     let unfolds = accounts.len() <= ACCOUNTS || !ou.is_empty() || !search.is_empty() || shows_gaps;
     let from = if unfolds { (page - 1) * ACCOUNTS } else { accounts.len() };
-    let shown: Vec<&Vec<Cell>> = accounts.iter().skip(from).take(ACCOUNTS).collect();
+    let listed: Vec<&Vec<Cell>> = accounts.iter().skip(from).take(ACCOUNTS).collect();
     let newest = format!(
         "SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'",
         frame.is_named()
     );
     let newest = ask(store, &newest).await?.rows.first().map_or(0, |row| row[0].whole());
     let heads = heads(store, newest, &region).await?;
+    if heads.is_empty() && !region.is_empty() {
+        return Err(Problem::NotFound(format!("The newest scan has no region {region}.")));
+    }
     let mut cells: BTreeMap<(String, String), Vec<Cell>> = BTreeMap::new();
-    let what = "SELECT account_id, account_name, ou_path, region, status, reason, exempt, since, analyzer_arn FROM current_coverage";
-    if !shown.is_empty() {
-        let ids: Vec<&str> = shown.iter().map(|row| row[0].text()).collect();
+    if !listed.is_empty() {
+        let ids: Vec<&str> = listed.iter().map(|row| row[0].text()).collect();
         let sql = format!("{what} WHERE {} AND {}", frame.is_it(), among("account_id", &ids));
         for row in ask(store, &sql).await?.rows {
             cells.insert((row[0].text().to_owned(), row[3].text().to_owned()), row);
@@ -103,14 +118,9 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     } else {
         heads
     };
-    let groups = groups(store, &frame, newest, &accounts, &shown, unfolds, &heads, &cells).await?;
-    let asked = [Asked {
-        id: "matrix",
-        sql: format!(
-            "{what} WHERE {} AND account_id IN (SELECT account_id FROM current_accounts WHERE {filter}) ORDER BY ou_path, account_id, region",
-            frame.is_it()
-        ),
-    }];
+    let groups =
+        groups(store, &frame, newest, &accounts, &listed, unfolds, region.is_empty(), !ou.is_empty(), &heads, &cells)
+            .await?;
     let turn = |to: usize| same("/matrix", &asks, &[("page", &to.to_string())]);
     let matrix = Matrix {
         next: (unfolds && from + ACCOUNTS < accounts.len()).then(|| turn(page + 1)),
@@ -118,7 +128,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         all: frame.to("/matrix", &[]),
         sql: asked[0].sql.clone(),
         csv: same("/matrix", &asks, &[("csv", "matrix")]),
-        accounts: accounts.len(),
+        accounts: counted(i64::try_from(accounts.len()).unwrap_or(i64::MAX), "account"),
         regions: heads,
         groups,
         search,
@@ -127,7 +137,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         region,
         frame,
     };
-    answer(&served, &asks, &asked, &matrix).await
+    shown(&matrix)
 }
 
 /// Which accounts are asked for.
@@ -180,8 +190,10 @@ async fn groups(
     frame: &Frame,
     scan: i64,
     accounts: &[Vec<Cell>],
-    shown: &[&Vec<Cell>],
+    listed: &[&Vec<Cell>],
     unfolds: bool,
+    is_whole: bool,
+    is_alone: bool,
     heads: &[Head],
     cells: &BTreeMap<(String, String), Vec<Cell>>,
 ) -> Result<Vec<Group>, super::Problem> {
@@ -192,7 +204,7 @@ async fn groups(
     for account in accounts {
         let path = account[2].text();
         let group = groups.entry(path).or_insert_with(|| {
-            let (said, class) = counts.get(path).map_or((String::new(), ""), |row| {
+            let (said, class) = counts.get(path).filter(|_| is_whole).map_or((String::new(), ""), |row| {
                 let (covered, gaps, unknown) = (row[1].whole(), row[2].whole(), row[3].whole());
                 let class = if gaps > 0 {
                     "not_covered"
@@ -204,12 +216,17 @@ async fn groups(
                 (format!("{covered} covered, {gaps} not covered, {unknown} unknown"), class)
             });
             let name = if path.is_empty() { "OU not known" } else { path };
-            let href = frame.to("/matrix", &[("ou", if path.is_empty() { "-" } else { path })]);
+            // What is unfolded alone is folded again.
+            let href = if is_alone {
+                frame.to("/matrix", &[])
+            } else {
+                frame.to("/matrix", &[("ou", if path.is_empty() { "-" } else { path })])
+            };
             Group { name: name.to_owned(), href, is_open: unfolds, accounts: 0, said, class, rows: Vec::new() }
         });
         group.accounts += 1;
     }
-    for account in shown {
+    for account in listed {
         let (id, name, path) = (account[0].text(), account[1].text(), account[2].text());
         let cells = heads.iter().map(|head| {
             cells.get(&(id.to_owned(), head.name.clone())).map_or(

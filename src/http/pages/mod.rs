@@ -42,9 +42,11 @@ pub fn router(served: &Arc<Served>) -> Router<Arc<Served>> {
         .route("/changes", get(changes::page))
         .route("/scans", get(scans::page))
         .route("/findings", get(findings::page))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(served), in_turn))
         .route_layer(middleware::from_fn_with_state(Arc::clone(served), session::admit))
         .route("/login", get(session::form).post(session::log_in))
         .route("/assets/{name}", get(asset))
+        .fallback(nothing)
         .layer(middleware::from_fn(harden))
 }
 
@@ -65,6 +67,10 @@ async fn harden(request: Request, next: Next) -> Response {
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+async fn nothing() -> Problem {
+    Problem::NotFound("There is no such page.".to_owned())
 }
 
 /// The style and the script, which are part of the program.
@@ -133,9 +139,14 @@ impl IntoResponse for Problem {
 
 type Answer = Result<Response, Problem>;
 
-/// A page, or the one of its tables that was asked for as CSV.
-async fn answer(served: &Served, asks: &BTreeMap<String, String>, tables: &[Asked], page: &impl Template) -> Answer {
-    let Some(id) = asks.get("csv") else { return Ok(Html(page.render()?).into_response()) };
+/// A page.
+fn shown(page: &impl Template) -> Answer {
+    Ok(Html(page.render()?).into_response())
+}
+
+/// The table that was asked for as CSV, if one was.
+async fn csv(served: &Served, asks: &BTreeMap<String, String>, tables: &[Asked]) -> Result<Option<Response>, Problem> {
+    let Some(id) = asks.get("csv") else { return Ok(None) };
     let Some(table) = tables.iter().find(|table| table.id == id) else {
         let known: Vec<&str> = tables.iter().map(|table| table.id).collect();
         return Err(Problem::Request(format!(
@@ -150,7 +161,13 @@ async fn answer(served: &Served, asks: &BTreeMap<String, String>, tables: &[Aske
     if let Ok(name) = HeaderValue::try_from(name) {
         headers.insert(header::CONTENT_DISPOSITION, name);
     }
-    Ok((headers, text).into_response())
+    Ok(Some((headers, text).into_response()))
+}
+
+/// One of few at a time: people who look must not keep a scan from its database.
+async fn in_turn(State(served): Here, request: Request, next: Next) -> Response {
+    let Ok(_turn) = served.turns.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    next.run(request).await
 }
 
 /// What every handler is given.

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::frame::Frame;
 use super::table::{Asked, Look, Table};
-use super::{Answer, Asks, Here, answer};
+use super::{Answer, Asks, Here, csv, shown};
 use crate::glance::{self, Glance, ago};
 use crate::model::{counted, grouped, percent};
 use crate::store::query::ask;
@@ -51,7 +51,7 @@ impl Spark {
             share.map(|share| format!("{x:.1},{:.1}", 44.0 - 40.0 * (share - least) / span))
         };
         let points: Vec<String> = shares.iter().enumerate().filter_map(point).collect();
-        let said = if known.is_empty() {
+        let said = if known.len() < 2 {
             "no trend yet".to_owned()
         } else {
             format!("from {} to {} in {}", percent(Some(least)), percent(Some(most)), counted_days(known.len()))
@@ -75,10 +75,11 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         }
     }
     let year = format!(
-        "SELECT substr(CAST(finished_at AS TEXT), 1, 10) AS day, avg(coverage_ratio) AS coverage_ratio, avg(measured_ratio) AS measured_ratio
-         FROM scan_summary
-         WHERE {} AND scope = 'all' AND state = 'completed'
-         GROUP BY substr(CAST(finished_at AS TEXT), 1, 10) ORDER BY day DESC LIMIT 366",
+        "SELECT finished_at, coverage_ratio, measured_ratio FROM scan_summary
+         WHERE scan_id IN (
+             SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'
+             GROUP BY substr(CAST(finished_at AS TEXT), 1, 10))
+         ORDER BY scan_id DESC LIMIT 366",
         frame.is_named()
     );
     let days = ask(store, &year).await?.rows;
@@ -108,6 +109,9 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let figures = figures.collect();
     let scan = glance.newest.as_ref().map_or(0, |newest| newest.scan_id);
     let asked = asked(&frame, scan);
+    if let Some(csv) = csv(&served, &asks, &asked).await? {
+        return Ok(csv);
+    }
     let mut tables = Vec::new();
     let captions = ["Open incidents", "Oldest gaps", "Gaps by OU", "Gaps by region", "Accounts that cannot be read"];
     for (asked, caption) in asked.iter().zip(captions) {
@@ -126,7 +130,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         }
     }
     let page = Overview { frame, glance, figures, tables };
-    answer(&served, &asks, &asked, &page).await
+    shown(&page)
 }
 
 /// What needs somebody, as tables.
@@ -135,7 +139,7 @@ fn asked(frame: &Frame, scan: i64) -> [Asked; 5] {
         Asked {
             id: "incidents",
             sql: format!(
-                "SELECT title, opened_at, account_regions, open_account_regions FROM alert_incidents
+                "SELECT severity, title, opened_at, account_regions, open_account_regions FROM alert_incidents
                  WHERE {} AND closed_at IS NULL ORDER BY incident_id DESC",
                 frame.is_named()
             ),

@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 
 use super::frame::Frame;
 use super::table::{Asked, Look, Table};
-use super::{Answer, Asks, Here, Problem, answer};
+use super::{Answer, Asks, Here, Problem, csv, shown};
 
 /// Scans on one page.
 const ROWS: usize = 100;
@@ -36,10 +36,13 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             frame.is_named()
         ),
     }];
+    if let Some(csv) = csv(&served, &asks, &asked).await? {
+        return Ok(csv);
+    }
     let look = |_: &str, _: &[crate::store::Cell]| Look::default();
     let table = asked[0].table(served.store.as_ref(), "Scans", ROWS, ("/scans", &asks), look).await?;
     let last = table.rows.last().filter(|_| table.has_more).map(|row| row[0].text.clone());
     let older = last.map(|scan| frame.to("/scans", &[("before", &scan)]));
     let page = Scans { older, tables: vec![table], frame };
-    answer(&served, &asks, &asked, &page).await
+    shown(&page)
 }

@@ -110,6 +110,9 @@ fn shown(name: &str, cell: &Cell) -> String {
     match cell {
         Cell::Real(share) if name.ends_with("ratio") => crate::model::percent(Some(*share)),
         Cell::Real(number) => format!("{number:.1}"),
+        Cell::Integer(number) if ["exempt", "is_public"].contains(&name) => {
+            if *number == 0 { "no" } else { "yes" }.to_owned()
+        }
         Cell::Integer(number) => number.to_string(),
         Cell::Null => String::new(),
         // Instants to the second: the CSV has the rest.

@@ -5,9 +5,9 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 
 use super::super::engine::{Connection, Pool, begin, execute};
-use super::messages::write;
+use super::messages::{retire, write};
 use crate::config::{Alert, Alerting};
-use crate::model::{Event, Incident, IncidentKind, OwnedBy, ScanId};
+use crate::model::{Event, Incident, IncidentKind, OwnedBy, ScanId, percent};
 use crate::store::StoreError;
 use crate::store::alerts::{Found, Gathering, Of, Seen, Settled, recovered};
 use crate::store::error::Doing;
@@ -18,6 +18,9 @@ const DOING: &str = "looking for incidents";
 
 /// Gaps that are written at once.
 const CHUNK: usize = 10_000;
+
+/// Characters of a failure that are told.
+const MOST_SAID: usize = 300;
 
 /// Says that a scan's incidents are to be looked for, in one with its end.
 pub async fn mark_due(connection: &mut Connection, scan: ScanId) -> Result<(), StoreError> {
@@ -31,8 +34,11 @@ struct Ended {
     organization_id: String,
     organization_name: String,
     finished_at: Stamp,
-    is_of_all: bool,
-    is_first: bool,
+    /// Whether it visited every account: what is said of the organization as a whole goes by those scans alone.
+    is_whole: bool,
+    first_completed: Option<ScanId>,
+    /// Why it failed, if it is one of all accounts and did.
+    failure: Option<String>,
     measured_ratio: Option<f64>,
 }
 
@@ -49,15 +55,18 @@ pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result
     let Some(scan_id) = due else { return Ok(None) };
     let mut settled = Settled { scan_id, ..Settled::default() };
     let ended: Option<Ended> = sqlx::query_as(
-        "SELECT scan.organization_key, organization.organization_id, scan.organization_name, scan.finished_at,
-                scan.scope = 'all' AS is_of_all,
-                NOT EXISTS (
-                    SELECT 1 FROM scan AS earlier
-                    WHERE earlier.organization_key = scan.organization_key AND earlier.scan_id < scan.scan_id
-                      AND earlier.scope = 'all' AND earlier.state = 'completed') AS is_first,
+        "SELECT organization.organization_key, organization.organization_id, scan.organization_name, scan.finished_at,
+                scan.scope = 'all' AND scan.state = 'completed' AS is_whole,
+                (SELECT min(earlier.scan_id) FROM scan AS earlier
+                 WHERE earlier.organization_key = organization.organization_key AND earlier.scope = 'all' AND earlier.state = 'completed'
+                ) AS first_completed,
+                CASE WHEN scan.scope = 'all' AND scan.state = 'failed' THEN coalesce(scan.error, '') END AS failure,
                 CAST(scan.covered + scan.not_covered AS DOUBLE PRECISION)
                     / nullif(scan.covered + scan.not_covered + scan.unknown, 0) AS measured_ratio
-         FROM scan JOIN organization USING (organization_key)
+         FROM scan
+         -- One that failed early does not know which it is of, and its name does.
+         JOIN organization ON organization.organization_key = coalesce(scan.organization_key, (
+             SELECT max(named.organization_key) FROM organization AS named WHERE named.name = scan.organization_name))
          WHERE scan.scan_id = $1 AND scan.finished_at IS NOT NULL",
     )
     .bind(scan_id)
@@ -74,10 +83,16 @@ pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result
         settled.closed = close(&mut transaction, &ended, &of, rules).await?;
         let mut gathering = Gathering::new(&of, channels);
         gather_lost(&mut transaction, &ended, &of, &mut gathering).await?;
-        if ended.is_of_all {
+        if ended.is_whole {
             gather_unreadable(&mut transaction, &ended, &of, rules, &mut gathering).await?;
             gather_unmeasured(&mut transaction, &ended, &of, rules, &mut gathering).await?;
         }
+        if let Some(failure) = &ended.failure
+            && !is_open(&mut transaction, &ended, IncidentKind::ScanFailed).await?
+        {
+            gathering.say(IncidentKind::ScanFailed, &failure.chars().take(MOST_SAID).collect::<String>());
+        }
+        retire(&mut transaction, channels, &of, rules).await?;
         for found in gathering.found() {
             open(&mut transaction, &ended, &of, &found).await?;
             settled.opened += 1;
@@ -85,6 +100,13 @@ pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result
     }
     transaction.commit().await.doing(DOING)?;
     Ok(Some(settled))
+}
+
+/// Whether an incident of the kind is open.
+async fn is_open(connection: &mut Connection, ended: &Ended, kind: IncidentKind) -> Result<bool, StoreError> {
+    let open = "SELECT EXISTS (SELECT 1 FROM incident WHERE organization_key = $1 AND kind = $2 AND closed_at IS NULL)";
+    let open = sqlx::query_scalar(open).bind(ended.organization_key).bind(kind.as_str());
+    open.fetch_one(connection).await.doing(DOING)
 }
 
 /// The columns of a gap, of `changed` (its account and region) joined with its account.
@@ -144,6 +166,10 @@ impl Gap {
 
 /// What is covered no more because AWS changed, and what has joined uncovered. As in `coverage_changes`, what was unknown between
 /// two answers is passed over. What is exempt is no incident.
+///
+/// Where the organization's analyzer covered, and none of it is active in that region any more, that is the cause; of several, the one
+/// that changed last. The cause is looked for by the region and not by the ARN of the interval before: where both covered, that is the
+/// account's own.
 async fn gather_lost(
     connection: &mut Connection,
     ended: &Ended,
@@ -161,42 +187,44 @@ async fn gather_lost(
     }
     let mut lost = sqlx::query_as::<_, Lost>(concat!(
         "WITH changed AS (
-             SELECT account_key, region, reason, valid_from,
+             SELECT account_key, region, reason,
                     CASE from_status WHEN 'unknown' THEN last_known_status ELSE from_status END AS was,
+                    CASE from_status WHEN 'unknown' THEN last_known_reason ELSE from_reason END AS was_so,
                     coalesce(known_cause, cause) AS cause
              FROM coverage
              WHERE first_scan_id = $1 AND status = 'not_covered'
                AND (from_status IS DISTINCT FROM 'unknown' OR last_known_reason IS DISTINCT FROM reason)
+         ), ranked AS (
+             SELECT region, analyzer_arn, owner_account_id, status_reason,
+                    row_number() OVER (PARTITION BY region ORDER BY coalesce(valid_to, valid_from) DESC, valid_from DESC, analyzer_arn) AS rank,
+                    max(CASE WHEN valid_to IS NULL AND status = 'ACTIVE' THEN 1 ELSE 0 END) OVER (PARTITION BY region) AS is_active
+             FROM analyzer
+             WHERE organization_key = $2 AND type = 'ORGANIZATION'
          )
          SELECT ",
-        gap!(", changed.was IS NULL AS has_joined, analyzer.analyzer_arn, analyzer.owner_account_id, analyzer.status_reason"),
+        gap!(", changed.was IS NULL AS has_joined, ranked.analyzer_arn, ranked.owner_account_id, ranked.status_reason"),
         "
          FROM changed
          JOIN account USING (account_key)
          LEFT JOIN account_owner USING (account_key)
-         LEFT JOIN analyzer ON analyzer.organization_key = account.organization_key AND analyzer.type = 'ORGANIZATION'
-             AND analyzer.analyzer_arn = (
-                 SELECT before.analyzer_arn FROM coverage AS before
-                 WHERE before.account_key = changed.account_key AND before.region = changed.region
-                   AND before.valid_from < changed.valid_from AND before.status = 'covered'
-                 ORDER BY before.valid_from DESC LIMIT 1)
-             AND analyzer.valid_from = (
-                 SELECT max(newest.valid_from) FROM analyzer AS newest
-                 WHERE newest.organization_key = analyzer.organization_key AND newest.analyzer_arn = analyzer.analyzer_arn)
+         LEFT JOIN ranked ON ranked.region = changed.region AND ranked.rank = 1 AND ranked.is_active = 0
+             AND changed.was_so IN ('organization_analyzer', 'account_and_organization_analyzers')
          WHERE ((changed.cause = 'world' AND changed.was IN ('covered', 'not_applicable'))
-                OR (changed.cause = 'membership' AND changed.was IS NULL))
+                OR (changed.cause = 'membership' AND changed.was IS NULL
+                    -- Not those that the first completed scan could not read, and that are readable now.
+                    AND ($3 < (SELECT min(first.first_scan_id) FROM coverage AS first WHERE first.account_key = changed.account_key)
+                         OR EXISTS (SELECT 1 FROM coverage AS left_once
+                                    WHERE left_once.account_key = changed.account_key AND left_once.end_cause = 'membership'))))
            AND NOT EXISTS (
                SELECT 1 FROM exempted
                WHERE exempted.account_key = changed.account_key AND exempted.region = changed.region AND exempted.valid_to IS NULL)
          ORDER BY account.account_id, changed.region",
     ))
     .bind(of.scan_id)
+    .bind(ended.organization_key)
+    .bind(ended.first_completed.unwrap_or(of.scan_id))
     .fetch(connection);
     while let Some(row) = lost.try_next().await.doing(DOING)? {
-        if row.has_joined && ended.is_first {
-            // Of the first scan, everything has joined.
-            continue;
-        }
         let owner = row.owner_account_id;
         let (kind, subject) = match (row.has_joined, owner, row.status_reason.as_deref()) {
             (true, ..) => (IncidentKind::JoinedUncovered, None),
@@ -222,7 +250,7 @@ async fn gather_unreadable(
 ) -> Result<(), StoreError> {
     let oldest: Option<ScanId> = sqlx::query_scalar(
         "SELECT scan_id FROM scan
-         WHERE organization_key = $1 AND scope = 'all' AND finished_at IS NOT NULL AND scan_id <= $2
+         WHERE organization_key = $1 AND scope = 'all' AND state = 'completed' AND scan_id <= $2
          ORDER BY scan_id DESC LIMIT 1 OFFSET $3",
     )
     .bind(ended.organization_key)
@@ -235,8 +263,8 @@ async fn gather_unreadable(
     let mut unknown = sqlx::query_as::<_, Gap>(unknown!(
         "account.left_at IS NULL
            AND CASE WHEN changed.last_known_scan_id IS NOT NULL THEN changed.last_known_scan_id < $2
-               ELSE (SELECT min(first.first_scan_id) FROM coverage AS first
-                     WHERE first.account_key = changed.account_key AND first.region = changed.region) <= $2 END
+               ELSE (SELECT max(first.first_scan_id) FROM coverage AS first
+                     WHERE first.account_key = changed.account_key AND first.region = changed.region AND first.from_status IS NULL) <= $2 END
            AND NOT EXISTS (
                SELECT 1 FROM incident_gap JOIN incident USING (incident_key)
                WHERE incident_gap.account_key = changed.account_key AND incident_gap.region = changed.region
@@ -263,20 +291,17 @@ async fn gather_unmeasured(
     rules: &Alerting,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), StoreError> {
-    if ended.measured_ratio.is_none_or(|ratio| ratio >= rules.measured_below) {
+    let Some(ratio) = ended.measured_ratio.filter(|ratio| *ratio < rules.measured_below) else { return Ok(()) };
+    if is_open(connection, ended, IncidentKind::MeasuredShareLow).await? {
         return Ok(());
     }
-    let mut unknown = sqlx::query_as::<_, Gap>(unknown!(
-        "account.scan_id = $2
-           AND NOT EXISTS (
-               SELECT 1 FROM incident
-               WHERE incident.organization_key = $1 AND incident.kind = 'measured_share_low' AND incident.closed_at IS NULL)"
-    ))
-    .bind(ended.organization_key)
-    .bind(of.scan_id)
-    .fetch(connection);
+    let share = percent(Some(ratio));
+    let mut unknown = sqlx::query_as::<_, Gap>(unknown!("account.scan_id = $2"))
+        .bind(ended.organization_key)
+        .bind(of.scan_id)
+        .fetch(connection);
     while let Some(gap) = unknown.try_next().await.doing(DOING)? {
-        gathering.add(IncidentKind::MeasuredShareLow, None, &gap.seen(None)?);
+        gathering.add(IncidentKind::MeasuredShareLow, Some(&share), &gap.seen(None)?);
     }
     Ok(())
 }
@@ -302,8 +327,8 @@ async fn open(connection: &mut Connection, ended: &Ended, of: &Of, found: &Found
     .fetch_one(&mut *connection)
     .await
     .doing(DOING)?;
-    // The share that was measured is of the whole: single gaps do not close it.
-    if found.kind != IncidentKind::MeasuredShareLow {
+    // What is of the scan as a whole is not closed by single gaps.
+    if found.kind.has_gaps() {
         let gaps: Vec<(i32, &str)> = found.gaps().collect();
         for chunk in gaps.chunks(CHUNK) {
             let table = Table::of(chunk)
@@ -338,17 +363,20 @@ async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Aler
                  AND coverage.account_key = incident_gap.account_key AND coverage.region = incident_gap.region
                  AND coverage.valid_to IS NULL
                  AND CASE incident.kind WHEN 'accounts_unreadable' THEN coverage.status = 'unknown'
-                     ELSE 'not_covered' IN (coverage.status, CASE coverage.status WHEN 'unknown' THEN coverage.last_known_status END) END)",
+                     ELSE 'not_covered' IN (coverage.status, CASE coverage.status WHEN 'unknown' THEN coverage.last_known_status END) END
+                 AND NOT EXISTS (
+                     SELECT 1 FROM exempted
+                     WHERE exempted.account_key = coverage.account_key AND exempted.region = coverage.region AND exempted.valid_to IS NULL))",
     )
     .bind(ended.organization_key)
     .execute(&mut *connection)
     .await
     .doing(DOING)?;
-    let is_measured = ended.is_of_all && ended.measured_ratio.is_some_and(|ratio| ratio >= rules.measured_below);
+    let is_measured = ended.is_whole && ended.measured_ratio.is_some_and(|ratio| ratio >= rules.measured_below);
     let closed: Vec<i32> = sqlx::query_scalar(
         "UPDATE incident SET closed_scan_id = $2, closed_at = $3
          WHERE organization_key = $1 AND closed_at IS NULL AND opened_scan_id < $2
-           AND CASE kind WHEN 'measured_share_low' THEN $4
+           AND CASE kind WHEN 'measured_share_low' THEN $4 WHEN 'scan_failed' THEN $5
                ELSE NOT EXISTS (SELECT 1 FROM incident_gap WHERE incident_gap.incident_key = incident.incident_key) END
          RETURNING incident_key",
     )
@@ -356,6 +384,7 @@ async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Aler
     .bind(of.scan_id)
     .bind(ended.finished_at)
     .bind(is_measured)
+    .bind(ended.is_whole)
     .fetch_all(&mut *connection)
     .await
     .doing(DOING)?;

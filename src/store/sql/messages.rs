@@ -1,15 +1,17 @@
 //! Messages, in the order in which each channel is told.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use sqlx::FromRow;
 use sqlx::types::Json;
 
-use super::super::engine::{Connection, Pool, begin, now};
+use super::super::engine::{Connection, Pool, begin, execute, now};
+use crate::config::{Alert, Alerting};
 use crate::model::Event;
 use crate::store::StoreError;
-use crate::store::alerts::{Attempt, Outgoing};
+use crate::store::alerts::{Attempt, Of, Outgoing};
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
+use crate::store::table::Table;
 
 const DOING: &str = "keeping a message";
 
@@ -81,7 +83,7 @@ pub async fn take(
     }
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
-    let until = Stamp::from(chrono::DateTime::from(now) + TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX));
+    let until = Stamp::from(DateTime::from(now) + TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX));
     let ours: Option<i32> = sqlx::query_scalar(
         "UPDATE alert_channel SET worker = $2, leased_until = $3
          WHERE name = $1 AND (worker IS NULL OR worker = $2 OR leased_until <= $4)
@@ -125,8 +127,8 @@ pub async fn end_attempt(pool: &Pool, number: i64, worker: &str, attempt: &Attem
         Attempt::Failed { error, again_in } => ("pending", Some(error), Some(*again_in)),
         Attempt::GivenUp { error } => ("dead", Some(error), None),
     };
-    let next = again_in
-        .map(|span| Stamp::from(chrono::DateTime::from(now) + TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)));
+    let next =
+        again_in.map(|span| Stamp::from(DateTime::from(now) + TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)));
     sqlx::query(
         "UPDATE alert_message SET state = $2, error = $3, attempts = attempts + 1, tried_since = coalesce(tried_since, $4),
                                   attempted_at = $4, next_attempt_at = $5
@@ -144,6 +146,35 @@ pub async fn end_attempt(pool: &Pool, number: i64, worker: &str, attempt: &Attem
     .await
     .doing(DOING)?;
     transaction.commit().await.doing(DOING)
+}
+
+/// Lets others send for the channels that this process has sent for.
+pub async fn leave(pool: &Pool, worker: &str) -> Result<(), StoreError> {
+    let update = "UPDATE alert_channel SET worker = NULL, leased_until = NULL WHERE worker = $1";
+    sqlx::query(update).bind(worker).execute(pool).await.doing("leaving the channels").map(|_| ())
+}
+
+/// Gives up what waits for channels that are not configured any more. Not at once: another process may know them still.
+pub async fn retire(
+    connection: &mut Connection,
+    channels: &[Alert],
+    of: &Of,
+    rules: &Alerting,
+) -> Result<(), StoreError> {
+    let span = TimeDelta::from_std(rules.give_up_after.0).unwrap_or(TimeDelta::MAX);
+    let before = of.at.checked_sub_signed(span).map_or(Stamp::from(DateTime::UNIX_EPOCH), Stamp::from);
+    let table = Table::of(channels).text("name", |alert| alert.name.as_str()).stamp("before", |_| before).done();
+    if channels.is_empty() {
+        let update = "UPDATE alert_message SET state = 'dead', error = 'no channel is configured any more', next_attempt_at = NULL,
+                             attempts = attempts + 1
+                      WHERE state = 'pending' AND created_at < $1";
+        return sqlx::query(update).bind(before).execute(connection).await.doing(DOING).map(|_| ());
+    }
+    let update = "UPDATE alert_message SET state = 'dead', error = 'the channel is not configured any more', next_attempt_at = NULL,
+                         attempts = attempts + 1
+                  WHERE state = 'pending' AND created_at < (SELECT min(before) FROM new)
+                    AND channel_key NOT IN (SELECT channel_key FROM alert_channel JOIN new ON new.name = alert_channel.name)";
+    execute(connection, &table, update).await.doing(DOING).map(|_| ())
 }
 
 /// Lets go of messages that came to an end before an instant, and of closed incidents that nothing speaks of any more.

@@ -235,6 +235,10 @@ impl Store for Engine {
         messages::end_attempt(self.writer()?, number, worker, attempt).await
     }
 
+    async fn leave_channels(&self, worker: &str) -> Result<(), StoreError> {
+        messages::leave(self.writer()?, worker).await
+    }
+
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {
         if dry_run {
             return prune::count(self.reader(), retention).await;

@@ -120,13 +120,13 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
         // Whoever waits for the writer comes first.
         tokio::task::yield_now().await;
     }
+    super::messages::prune(pool, retention.visits_from.into()).await?;
     if let Some(from) = retention.history_from {
         let delete = sqlx::query("DELETE FROM analyzer WHERE valid_to < $1").bind(Stamp::from(from));
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
         let delete = sqlx::query("DELETE FROM findings_count WHERE valid_to < $1").bind(Stamp::from(from));
         pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
         pruned.intervals += prune_findings(pool, from.into()).await?;
-        super::messages::prune(pool, from.into()).await?;
     }
     Ok(pruned)
 }
