@@ -57,8 +57,9 @@ pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result
     let ended: Option<Ended> = sqlx::query_as(
         "SELECT organization.organization_key, organization.organization_id, scan.organization_name, scan.finished_at,
                 scan.scope = 'all' AND scan.state = 'completed' AS is_whole,
-                (SELECT min(earlier.scan_id) FROM scan AS earlier
+                (SELECT earlier.scan_id FROM scan AS earlier
                  WHERE earlier.organization_key = organization.organization_key AND earlier.scope = 'all' AND earlier.state = 'completed'
+                 ORDER BY earlier.scan_id LIMIT 1
                 ) AS first_completed,
                 CASE WHEN scan.scope = 'all' AND scan.state = 'failed' THEN coalesce(scan.error, '') END AS failure,
                 CAST(scan.covered + scan.not_covered AS DOUBLE PRECISION)
@@ -212,6 +213,7 @@ async fn gather_lost(
          WHERE ((changed.cause = 'world' AND changed.was IN ('covered', 'not_applicable'))
                 OR (changed.cause = 'membership' AND changed.was IS NULL
                     -- Not those that the first completed scan could not read, and that are readable now.
+                    AND $3 < $1
                     AND ($3 < (SELECT min(first.first_scan_id) FROM coverage AS first WHERE first.account_key = changed.account_key)
                          OR EXISTS (SELECT 1 FROM coverage AS left_once
                                     WHERE left_once.account_key = changed.account_key AND left_once.end_cause = 'membership'))))
