@@ -33,7 +33,11 @@ impl Text {
         environment
             .add_template_owned(TEMPLATE, template.to_owned())
             .map_err(|error| format!("`template`: {error}"))?;
-        render(&environment, &sample(DateTime::UNIX_EPOCH)).map_err(|error| format!("`template`: {error:#}"))?;
+        let mut full = sample(DateTime::UNIX_EPOCH);
+        for incident in &mut full.incidents {
+            incident.closed_at = Some(full.at);
+        }
+        render(&environment, &full).map_err(|error| format!("`template`: {error:#}"))?;
         // From here on, what an event does not have is empty: a digest has no incident, and a recovery names no account.
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         Ok(Self { environment: Some(environment) })
@@ -50,8 +54,22 @@ impl Text {
 }
 
 fn render(environment: &Environment<'_>, event: &Event) -> Result<String, minijinja::Error> {
-    let fields = minijinja::Value::from(minijinja::value::Serde(event));
+    let mut fields = serde_json::json!(event);
+    leave_nulls_out(&mut fields);
+    let fields = minijinja::Value::from(minijinja::value::Serde(fields));
     environment.get_template(TEMPLATE)?.render(minijinja::context! { event => fields, text => plain(event) })
+}
+
+/// What is not there is empty, and not the word for nothing.
+fn leave_nulls_out(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(leave_nulls_out);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(leave_nulls_out),
+        _ => {}
+    }
 }
 
 /// Our own text.
@@ -175,7 +193,7 @@ mod tests {
         assert_eq!(text.of(&event), "low: <b> 0 eu-west-1");
         // What tells of nothing in particular is told all the same.
         (event.scan_id, event.incidents) = (None, Vec::new());
-        assert_eq!(text.of(&event), "low: <b> none ");
+        assert_eq!(text.of(&event), "low: <b>  ");
         assert!(Text::new(Some("{{ event.titel }}")).is_err_and(|problem| problem.contains("undefined")));
         assert!(Text::new(Some("{{ event.")).is_err());
         let fails = Text::new(Some("{{ 1 // event.incidents|length }}")).unwrap();
