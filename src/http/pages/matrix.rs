@@ -157,10 +157,16 @@ fn filter(frame: &Frame, search: &str, ou: &str, region: &str, shows_gaps: bool)
         ou => conditions.push(format!("ou_path = {}", literal(ou))),
     }
     if shows_gaps {
-        let region = if region.is_empty() { String::new() } else { format!(" AND region = {}", literal(region)) };
+        let region = if region.is_empty() {
+            String::new()
+        } else {
+            format!(" AND current_coverage.region = {}", literal(region))
+        };
+        // Account by account: that ends with the first gap of each.
         conditions.push(format!(
-            "account_id IN (SELECT account_id FROM current_coverage WHERE {} AND status = 'not_covered'{region})",
-            frame.is_it()
+            "EXISTS (SELECT 1 FROM current_coverage
+                     WHERE current_coverage.organization_id = current_accounts.organization_id
+                       AND current_coverage.account_id = current_accounts.account_id AND current_coverage.status = 'not_covered'{region})"
         ));
     }
     conditions.join(" AND ")
