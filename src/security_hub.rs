@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::{AwsError, MOST_AT_ONCE, Operation, Session};
 use crate::config::Export;
 use crate::export::{ExportError, Hub, for_security_hub};
-use crate::model::{AccountId, Region};
+use crate::model::{AccountId, Region, hex};
 use crate::scan::{DiscoverError, Engine, Limits, Sessions};
 use crate::store::{HubFinding, Store, StoreError};
 
@@ -184,8 +184,7 @@ fn digest(finding: &Value) -> String {
         members.remove("UpdatedAt");
         members.remove("LastObservedAt");
     }
-    let digest = Sha256::digest(said.to_string().as_bytes());
-    digest.iter().take(16).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"))
+    hex(&Sha256::digest(said.to_string().as_bytes())[..16])
 }
 
 struct Teller<'a> {

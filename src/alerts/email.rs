@@ -10,9 +10,8 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::channel::NotSent;
-use super::text::hex;
 use crate::config::{Alert, Security};
-use crate::model::Event;
+use crate::model::{Event, hex};
 
 /// How long the server may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -4,11 +4,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::channel::NotSent;
-use super::text::{hex, shortened};
 use super::webhook::cloud_event;
 use crate::aws::{ConnectSettings, Once, Publisher};
 use crate::config::{Alert, Limits};
-use crate::model::Event;
+use crate::model::{Event, hex, shortened};
 
 /// Characters of a subject, at most (Amazon SNS API Reference, `Publish`).
 const SUBJECT: usize = 99;

@@ -131,8 +131,7 @@ fn tell(text: &mut String, event: &Event, incident: &Incident) {
     }
     let more = incident.accounts.saturating_sub(incident.first.len() as u64);
     if !incident.first.is_empty() && more > 0 {
-        let more = counted(i64::try_from(more).unwrap_or(i64::MAX), "more account");
-        let _ = write!(text, "\n  and {more}");
+        let _ = write!(text, "\n  and {}", counted(more, "more account"));
     }
     text.push('\n');
 }
@@ -164,19 +163,6 @@ fn stands(text: &mut String, standing: &Standing) {
 
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// The text, or as much of it as has so many characters.
-pub fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

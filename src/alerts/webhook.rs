@@ -9,9 +9,9 @@ use sha2::Sha256;
 
 use super::channel::NotSent;
 use super::guard::Target;
-use super::text::{self, Text};
+use super::text::Text;
 use crate::config::{Alert, Secret};
-use crate::model::Event;
+use crate::model::{Event, shortened};
 
 /// A receiver of CloudEvents.
 pub struct Webhook {
@@ -81,7 +81,7 @@ impl Slack {
 
     pub async fn send(&self, event: &Event, text: &Text) -> Result<(), NotSent> {
         let event = escaped(event)?;
-        let text = text::shortened(&text.of(&event), SECTION);
+        let text = shortened(&text.of(&event), SECTION);
         let section = json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
         let body = json!({"text": event.title, "blocks": [section]});
         self.target.post("application/json; charset=utf-8", body.to_string(), |request| request).await

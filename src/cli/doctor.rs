@@ -155,7 +155,7 @@ fn describe(discovered: &Discovered, lines: &mut Lines) {
     };
     lines.good(&format!("the organization is {}, its management account {management}", discovered.organization_id));
     if discovered.owners_known {
-        let delegated = i64::try_from(discovered.owners.len().saturating_sub(1)).unwrap_or(i64::MAX);
+        let delegated = discovered.owners.len().saturating_sub(1);
         lines.good(&format!("Access Analyzer has {}", counted(delegated, "delegated administrator")));
     } else {
         lines.bad(
@@ -217,8 +217,7 @@ async fn enter(
     let list = |session, token| async move { aws.list_regions(&session, token).await };
     match entered.all_pages(Operation::ListRegions, list).await {
         Ok(regions) => {
-            let regions = i64::try_from(regions.len()).unwrap_or(i64::MAX);
-            lines.good(&format!("it names {}", counted(regions, "region")));
+            lines.good(&format!("it names {}", counted(regions.len(), "region")));
         }
         Err(error) => lines.bad(&format!(
             "it does not name its regions, so only the default ones are audited: {error}; allow account:ListRegions"
@@ -229,8 +228,7 @@ async fn enter(
     let list = |session, token| async move { aws.list_analyzers(&session, region, token).await };
     match entered.all_pages_in(region, Operation::ListAnalyzers, list).await {
         Ok(analyzers) => {
-            let analyzers = i64::try_from(analyzers.len()).unwrap_or(i64::MAX);
-            lines.good(&format!("it lists {} in {region}", counted(analyzers, "analyzer")));
+            lines.good(&format!("it lists {} in {region}", counted(analyzers.len(), "analyzer")));
         }
         Err(error) => lines
             .bad(&format!("its analyzers in {region} cannot be listed: {error}; allow access-analyzer:ListAnalyzers")),

@@ -201,22 +201,21 @@ async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Res
                 continue;
             }
         };
-        let number = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
         say(&format!(
             "{name}: {} imported, {} archived, {} as they were",
-            number(told.imported),
-            number(told.archived),
-            number(told.unchanged)
+            grouped(told.imported),
+            grouped(told.archived),
+            grouped(told.unchanged)
         ))?;
         if told.let_go > 0 {
             say(&format!(
                 "  {} hold no more, where nothing can be told any more: Security Hub forgets them by itself",
-                number(told.let_go)
+                grouped(told.let_go)
             ))?;
         }
         let (not_enabled, example) = &told.not_enabled;
         if *not_enabled > 0 {
-            let where_ = number(*not_enabled);
+            let where_ = grouped(*not_enabled);
             say(&format!(
                 "  Security Hub is not enabled in {where_} account × regions, for example {}",
                 clean(example)
@@ -226,7 +225,7 @@ async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Res
         }
         for (why, (count, example)) in &told.failed {
             failed += count;
-            say(&format!("  {} not imported: {}; for example {}", number(*count), clean(why), clean(example)))?;
+            say(&format!("  {} not imported: {}; for example {}", grouped(*count), clean(why), clean(example)))?;
         }
         stopped |= told.stopped;
     }

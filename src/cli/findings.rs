@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::query;
-use super::style::{clean, whole};
+use super::style::clean;
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::config::{Detail, Loaded};
 use crate::daemon::Shared;
@@ -236,7 +236,7 @@ impl Review {
         let reviewed = reviewed?;
         let (mut done, mut failed) = (0, 0);
         for Reviewed { analyzer_arn, finding_ids, problem } in &reviewed {
-            let findings = counted(whole(finding_ids.len()), "finding");
+            let findings = counted(finding_ids.len(), "finding");
             if let Some(problem) = problem {
                 failed += finding_ids.len();
                 say(&format!("{analyzer_arn}: {findings}: failed: {}", clean(problem)))?;
@@ -249,7 +249,7 @@ impl Review {
         if failed > 0 {
             return Err(Failure::Failed(anyhow::anyhow!("{failed} of {} findings are as they were", done + failed)));
         }
-        say(&format!("{} done", counted(whole(done), "finding")))
+        say(&format!("{} done", counted(done, "finding")))
     }
 
     async fn review(&self, loaded: &Loaded, shared: &Shared, change: Change) -> Result<Vec<Reviewed>, Failure> {

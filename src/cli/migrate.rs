@@ -74,8 +74,7 @@ impl Migrate {
         }
         let moved = store::transfer(&source, &target).await?;
         for table in &moved {
-            let rows = i64::try_from(table.rows).unwrap_or(i64::MAX);
-            say(&format!("{:>12} rows of {}", grouped(rows), table.table))?;
+            say(&format!("{:>12} rows of {}", grouped(table.rows), table.table))?;
         }
         say(&format!("moved to {}, and every row compared; now set store.url to it", target.shown_url()))
     }

@@ -30,18 +30,17 @@ impl Prune {
         store.close().await;
         let pruned = pruned?;
         let verb = if self.dry_run { "would let go of" } else { "let go of" };
-        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let day = |instant: chrono::DateTime<chrono::Utc>| instant.format("%Y-%m-%d").to_string();
         say(&format!(
             "{verb} {}: every one from before {} but one of each account and day, and all from before {}",
-            counted(whole(pruned.visits), "visit"),
+            counted(pruned.visits, "visit"),
             day(retention.all_visits_from),
             day(retention.visits_from),
         ))?;
         match retention.history_from {
             None => say("the history is kept for ever"),
             Some(from) => {
-                let intervals = counted(whole(pruned.intervals), "interval");
+                let intervals = counted(pruned.intervals, "interval");
                 say(&format!("{verb} {intervals} of the history that ended before {}", day(from)))
             }
         }

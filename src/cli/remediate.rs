@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use tokio_util::sync::CancellationToken;
 
-use super::style::{Style, clean, whole};
+use super::style::{Style, clean};
 use super::{Context, Failure, chosen, load_quietly, say};
 use crate::config::{Loaded, Organization};
 use crate::daemon::Shared;
@@ -159,7 +159,7 @@ fn table(plan: &Plan, shown: usize, style: Style) -> String {
     if plan.steps.is_empty() {
         text.push_str("\n  nothing to do\n");
     } else {
-        let (steps, closes) = (counted(whole(plan.steps.len()), "step"), counted(whole(covers), "account × region"));
+        let (steps, closes) = (counted(plan.steps.len(), "step"), counted(covers, "account × region"));
         let _ = writeln!(text, "\n  {steps}, for {closes} not covered");
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -177,7 +177,7 @@ fn table(plan: &Plan, shown: usize, style: Style) -> String {
         }
         let _ = writeln!(text, "{}", table.trim_fmt());
         if plan.steps.len() > shown {
-            let _ = writeln!(text, "  and {} more; --all shows them", counted(whole(plan.steps.len() - shown), "step"));
+            let _ = writeln!(text, "  and {} more; --all shows them", counted(plan.steps.len() - shown, "step"));
         }
     }
     if !plan.refusals.is_empty() {
@@ -187,8 +187,8 @@ fn table(plan: &Plan, shown: usize, style: Style) -> String {
                 text,
                 "  {}  {}, {}; for example {}\n    {}",
                 style.unsure(&refusal.reason),
-                counted(whole(refusal.accounts), "account"),
-                counted(whole(refusal.account_regions), "account × region"),
+                counted(refusal.accounts, "account"),
+                counted(refusal.account_regions, "account × region"),
                 clean(&refusal.example),
                 style.faint(&refusal.advice)
             );
@@ -228,5 +228,5 @@ async fn apply(loaded: &Loaded, file: &Path) -> Result<(), Failure> {
     if undone > 0 {
         return Err(Failure::Failed(anyhow::anyhow!("{undone} of {} steps are not done", applied.len())));
     }
-    say(&format!("{} done; `trustwatch scan` shows the coverage", counted(whole(applied.len()), "step")))
+    say(&format!("{} done; `trustwatch scan` shows the coverage", counted(applied.len(), "step")))
 }

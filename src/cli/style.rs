@@ -48,8 +48,3 @@ impl Style {
 pub fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
-
-/// A number of things, as it is shown.
-pub fn whole(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}

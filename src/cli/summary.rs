@@ -27,12 +27,11 @@ pub fn render(report: &ScanReport, cost: &ScanCost, now: DateTime<Utc>, style: S
     let sum = |of: fn(&CallCount) -> u64| cost.calls.iter().map(of).sum::<u64>();
     let (made, retries, throttled) =
         (sum(|count| count.calls), sum(|count| count.retries), sum(|count| count.throttled));
-    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let line = format!(
         "{} to AWS, {}, {} throttled, {:.1} MB",
-        counted(whole(made), "call"),
-        if retries == 1 { "1 retry".to_owned() } else { format!("{} retries", grouped(whole(retries))) },
-        grouped(whole(throttled)),
+        counted(made, "call"),
+        if retries == 1 { "1 retry".to_owned() } else { format!("{} retries", grouped(retries)) },
+        grouped(throttled),
         megabytes(sum(|count| count.bytes))
     );
     let _ = writeln!(text, "\n  {}", style.faint(&line));
@@ -220,7 +219,7 @@ fn rule_drift(drift: &[RuleDrift], style: Style, text: &mut String) {
 
 fn more(number: usize, what: &str, style: Style, text: &mut String) {
     if number > SHOWN {
-        let rest = counted(i64::try_from(number - SHOWN).unwrap_or(i64::MAX), what);
+        let rest = counted(number - SHOWN, what);
         let _ = writeln!(text, "  {}", style.faint(&format!("and {rest} more")));
     }
 }

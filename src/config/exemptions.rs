@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use wildmatch::WildMatch;
 
 use super::Selector;
-use crate::model::{Account, Region};
+use crate::model::{Account, Region, hex};
 
 /// For so long before its end an exemption is warned of.
 const WARNED_BEFORE: TimeDelta = TimeDelta::days(14);
@@ -57,7 +57,7 @@ impl Exemption {
     /// Which it is: whatever is changed in it makes it another.
     pub fn digest(&self) -> String {
         let text = serde_json::json!(self).to_string();
-        Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"))
+        hex(&Sha256::digest(text.as_bytes())[..8])
     }
 
     /// What it is for, as a JSON object.

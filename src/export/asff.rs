@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::plain::Json;
 use super::{ExportError, Filter, Form, Head, Row, select};
-use crate::model::Severity;
 use crate::model::{AccountId, CONTROLS, RULE, Status, TITLE};
+use crate::model::{Severity, shortened};
 use crate::store::Store;
 use crate::store::query::ask;
 
@@ -114,7 +114,7 @@ impl Maker {
         let (account, region) = (row.text("account_id"), row.text("region"));
         let partition = row.partition();
         let partition = partition.as_str();
-        let requirement = |(framework, id): &(&str, &str)| cut(&format!("{framework} {id}"), REQUIREMENT);
+        let requirement = |(framework, id): &(&str, &str)| shortened(&format!("{framework} {id}"), REQUIREMENT);
         let requirements: Vec<String> = CONTROLS.iter().map(requirement).collect();
         let workflow = if row.is_suppressed()? {
             "SUPPRESSED"
@@ -141,7 +141,7 @@ impl Maker {
                 "Types": [TYPE],
             },
             "Title": TITLE,
-            "Description": cut(&row.sentence(), DESCRIPTION),
+            "Description": shortened(&row.sentence(), DESCRIPTION),
             "Remediation": {"Recommendation": {
                 "Text": "Create an analyzer of external access, of the organization or of the account, in the region.",
                 "Url": "https://docs.aws.amazon.com/IAM/latest/UserGuide/access-analyzer-getting-started.html",
@@ -162,14 +162,6 @@ impl Maker {
             "RecordState": "ACTIVE",
         }))
     }
-}
-
-/// A text of so many characters at most.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
 }
 
 impl Form for Asff {

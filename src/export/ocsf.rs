@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::plain::Json;
 use super::{Form, Head, Row};
-use crate::model::Severity;
-use crate::model::{CONTROLS, RULE, Status, TITLE};
+use crate::model::{CONTROLS, RULE, Severity, Status, TITLE};
 
 const DESCRIPTION: &str = "An ACTIVE analyzer of external access, of the account or of its organization, watches the region: what is shared with \
                            others is found.";

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 
 use super::plain::record;
 use super::{Form, Head, Row};
-use crate::model::Severity;
-use crate::model::{CONTROLS, RULE, Status, TITLE};
+use crate::model::{CONTROLS, RULE, Severity, Status, TITLE};
 
 const COLUMNS: &[&str] = &[
     "AUTH_METHOD",

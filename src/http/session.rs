@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::Served;
 use crate::config::Secret;
+use crate::model::hex;
 
 /// The name of the cookie.
 const COOKIE: &str = "trustwatch";
@@ -41,7 +42,7 @@ pub async fn admit(State(served): State<Arc<Served>>, request: Request, next: Ne
 /// What the cookie holds: nothing from which the token could be told.
 fn cookie(token: &Secret) -> String {
     let digest = Sha256::new().chain_update(b"trustwatch pages\0").chain_update(token.expose()).finalize();
-    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex(&digest)
 }
 
 fn bears(headers: &HeaderMap, token: &Secret) -> bool {

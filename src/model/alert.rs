@@ -134,7 +134,6 @@ impl IncidentKind {
 }
 
 fn reach(account_regions: u64, accounts: u64) -> String {
-    let counted = |number: u64, one| counted(i64::try_from(number).unwrap_or(i64::MAX), one);
     format!("{} in {}", counted(account_regions, "account × region"), counted(accounts, "account"))
 }
 

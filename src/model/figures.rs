@@ -1,7 +1,9 @@
-//! Numbers that a person can read.
+//! Numbers and texts as a person reads them.
 
 /// `1,234,567`
-pub fn grouped(number: i64) -> String {
+pub fn grouped(number: impl TryInto<i64>) -> String {
+    // What is more than that is not counted here.
+    let number = number.try_into().unwrap_or(i64::MAX);
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -14,7 +16,8 @@ pub fn grouped(number: i64) -> String {
 }
 
 /// `1 account`, `2 accounts`.
-pub fn counted(number: i64, one: &str) -> String {
+pub fn counted(number: impl TryInto<i64>, one: &str) -> String {
+    let number = number.try_into().unwrap_or(i64::MAX);
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {one}{plural}", grouped(number))
 }
@@ -26,6 +29,19 @@ pub fn percent(share: Option<f64>) -> String {
         Some(share) if share > 0.0 && share < 1.0 => format!("{:.1} %", (share * 100.0).clamp(0.1, 99.9)),
         Some(share) => format!("{:.1} %", share * 100.0),
     }
+}
+
+/// The text, or as much of it as has so many characters, its end marked.
+pub fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -45,5 +61,6 @@ mod tests {
     fn thousands_are_grouped() {
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([counted(1, "account"), counted(2, "account")], ["1 account", "2 accounts"]);
+        assert_eq!([grouped(1_000_usize), grouped(u64::MAX)], ["1,000", "9,223,372,036,854,775,807"]);
     }
 }

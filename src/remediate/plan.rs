@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::ArchiveRule;
-use crate::model::{AccountId, Region, Requirement, ScanId, ZoneOfTrust};
+use crate::model::{AccountId, Region, Requirement, ScanId, ZoneOfTrust, hex};
 
 /// The form of the file. Another form has another number.
 const FORMAT: u32 = 1;
@@ -181,16 +181,13 @@ impl Plan {
     fn digest(&self) -> String {
         let bare = Self { id: String::new(), format: FORMAT, ..self.clone() };
         let text = serde_json::json!(bare).to_string();
-        Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |id, byte| id + &format!("{byte:02x}"))
+        hex(&Sha256::digest(text.as_bytes())[..16])
     }
 
     /// The same for every attempt at a step, so that AWS does it once.
     pub fn client_token(&self, step: &Step) -> String {
         let text = format!("{} {}", self.id, step.id);
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .take(16)
-            .fold(String::new(), |token, byte| token + &format!("{byte:02x}"))
+        hex(&Sha256::digest(text.as_bytes())[..16])
     }
 
     /// As it stands in the file.

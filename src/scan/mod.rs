@@ -32,7 +32,7 @@ use crate::aws::{Aws, Operation};
 use crate::clock::Clock;
 use crate::config::{Findings, Limits as Settings, Organization};
 use crate::metrics;
-use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger};
+use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger, hex};
 use crate::store::{How, Joined, Known, NewScan, Store, StoreError};
 
 use patience::Patience;
@@ -311,6 +311,5 @@ fn log_cost(scan_id: ScanId, cost: &ScanCost) {
 fn configuration_hash(organization: &Organization) -> String {
     let Organization { regions, requirement, include, exclude, exclude_regions, .. } = organization;
     let text = serde_json::json!([regions, requirement, include, exclude, exclude_regions]).to_string();
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"))
+    hex(&Sha256::digest(text.as_bytes())[..8])
 }

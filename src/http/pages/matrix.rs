@@ -128,7 +128,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         all: frame.to("/matrix", &[]),
         sql: asked[0].sql.clone(),
         csv: same("/matrix", &asks, &[("csv", "matrix")]),
-        accounts: counted(i64::try_from(accounts.len()).unwrap_or(i64::MAX), "account"),
+        accounts: counted(accounts.len(), "account"),
         regions: heads,
         groups,
         search,

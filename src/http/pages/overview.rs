@@ -54,14 +54,10 @@ impl Spark {
         let said = if known.len() < 2 {
             "no trend yet".to_owned()
         } else {
-            format!("from {} to {} in {}", percent(Some(least)), percent(Some(most)), counted_days(known.len()))
+            format!("from {} to {} in {}", percent(Some(least)), percent(Some(most)), counted(known.len(), "day"))
         };
         Self { points: points.join(" "), said }
     }
-}
-
-fn counted_days(days: usize) -> String {
-    counted(i64::try_from(days).unwrap_or(i64::MAX), "day")
 }
 
 pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {

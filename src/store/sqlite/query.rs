@@ -4,6 +4,7 @@ use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
 
+use crate::model::hex;
 use crate::store::error::Doing;
 use crate::store::query::is_one_query;
 use crate::store::{Cell, RowSink, StoreError};
@@ -33,7 +34,7 @@ fn cell(row: &SqliteRow, index: usize) -> Result<Cell, sqlx::Error> {
         "REAL" => Cell::Real(row.try_get_unchecked(index)?),
         "BLOB" => {
             let bytes: Vec<u8> = row.try_get_unchecked(index)?;
-            Cell::Text(bytes.iter().fold("x'".to_owned(), |text, byte| text + &format!("{byte:02x}")) + "'")
+            Cell::Text(format!("x'{}'", hex(&bytes)))
         }
         _ => Cell::Text(row.try_get_unchecked(index)?),
     })
