@@ -27,7 +27,6 @@ pub use text::Text;
 use crate::clock::Clock;
 use crate::config::{Alert, Alerting, Config};
 use crate::metrics;
-use crate::store::query::{ask, literal};
 use crate::store::{Attempt, Outgoing, Store, StoreError};
 
 /// How often it is looked whether there is something to tell.
@@ -98,7 +97,8 @@ impl Alerts {
         let channels = self.channels.iter().map(|channel| async move {
             loop {
                 while self.send_next(channel).await {}
-                if Instant::now() >= until || !self.has_more(channel).await {
+                let has_more = self.store.has_messages(channel.name()).await.unwrap_or(false);
+                if Instant::now() >= until || !has_more {
                     return;
                 }
                 tokio::time::sleep(LOOKS.min(until - Instant::now())).await;
@@ -111,16 +111,6 @@ impl Alerts {
     /// Lets others send. Where that cannot be said, they wait for the end of the lease.
     async fn leave(&self) {
         let _ = self.store.leave_channels(&self.worker).await;
-    }
-
-    /// Whether something waits for a channel.
-    async fn has_more(&self, channel: &Channel) -> bool {
-        let waits = format!(
-            "SELECT count(*) FROM alert_deliveries WHERE channel = {} AND state = 'pending'",
-            literal(channel.name())
-        );
-        let answer = ask(self.store.as_ref(), &waits).await;
-        answer.is_ok_and(|answer| answer.rows.first().is_some_and(|row| row[0].whole() > 0))
     }
 
     async fn look(&self, stop: &CancellationToken) {
@@ -163,15 +153,20 @@ impl Alerts {
 
     /// Sends the channel's next message; whether another may follow at once.
     async fn send_next(&self, channel: &Channel) -> bool {
-        let sent = match self.store.take_message(channel.name(), &self.worker, LEASE).await {
-            Ok(Some(message)) => self.send(channel, &message).await,
-            Ok(None) => Ok(false),
-            Err(error) => Err(error),
-        };
-        sent.unwrap_or_else(|error| {
+        self.try_next(channel).await.unwrap_or_else(|error| {
             warn!(alert.channel = channel.name(), "the messages of this channel wait: {error}");
             false
         })
+    }
+
+    async fn try_next(&self, channel: &Channel) -> Result<bool, StoreError> {
+        if !self.store.has_messages(channel.name()).await? {
+            return Ok(false);
+        }
+        match self.store.take_message(channel.name(), &self.worker, LEASE).await? {
+            Some(message) => self.send(channel, &message).await,
+            None => Ok(false),
+        }
     }
 
     async fn send(&self, channel: &Channel, message: &Outgoing) -> Result<bool, StoreError> {

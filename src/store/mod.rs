@@ -281,6 +281,9 @@ pub trait Store: Send + Sync {
     /// Keeps a digest for a channel; one that is kept already stays as it is.
     async fn keep_digest(&self, channel: &str, event: &Event) -> Result<(), StoreError>;
 
+    /// Whether a message waits for a channel, whether or not its time has come.
+    async fn has_messages(&self, channel: &str) -> Result<bool, StoreError>;
+
     /// The oldest message of a channel that waits, if its time has come and no other process sends for that channel; for so long none does.
     async fn take_message(&self, channel: &str, worker: &str, lease: Duration) -> Result<Option<Outgoing>, StoreError>;
 

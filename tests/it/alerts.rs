@@ -24,6 +24,7 @@ on_each_engine!(
     a_lost_administrator_is_one_message_and_so_is_its_recovery,
     a_receiver_that_is_down_loses_nothing_and_is_told_in_order,
     what_nobody_takes_is_given_up_and_others_follow,
+    what_waits_for_a_channel_that_is_gone_is_given_up,
     a_digest_says_how_it_stands_once,
     what_is_exempted_or_cannot_be_said_holds_nobody_up,
 );
@@ -214,6 +215,24 @@ async fn what_nobody_takes_is_given_up_and_others_follow(kept: Kept) {
     assert_eq!(rows[0], ["soc", "dead", "the receiver answered 404 Not Found"]);
     assert!(rows[1..].iter().all(|row| row[1..] == ["delivered", "null"]), "{rows:?}");
     assert_eq!(other.received().len(), rows.iter().filter(|row| row[0] == "team").count());
+}
+
+async fn what_waits_for_a_channel_that_is_gone_is_given_up(kept: Kept) {
+    let story = with_an_analyzer_of_its_own(kept).await;
+    let (gone, stays) = (Receiver::start().await, Receiver::start().await);
+    let mut config = told(vec![webhook("gone", &gone, ""), webhook("stays", &stays, "")]);
+    config.alerting.give_up_after = TimeSpan(Duration::ZERO);
+    trouble(&story, 0..1).await;
+    while story.store.settle_alerts(&config.alerting, &config.alerts).await.unwrap().is_some() {}
+    config.alerts.remove(0);
+    trouble(&story, 1..2).await;
+    tell(&story, &config).await;
+    let states = "SELECT channel, kind, state, coalesce(error, '') FROM alert_deliveries ORDER BY delivery_id";
+    let why = "the channel is not configured any more";
+    let rows = story.rows(states).await;
+    assert!(rows.contains(&["gone", "opened", "dead", why].map(str::to_owned).to_vec()), "{rows:?}");
+    assert!(rows.iter().all(|row| row[0] != "stays" || row[2] == "delivered"), "{rows:?}");
+    assert_eq!((gone.received().len(), stays.received().len()), (0, 2));
 }
 
 async fn a_digest_says_how_it_stands_once(kept: Kept) {

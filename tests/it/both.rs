@@ -337,6 +337,10 @@ impl Store for Both {
         same(self.sqlite.keep_digest(channel, event).await, self.postgres.keep_digest(channel, event).await)
     }
 
+    async fn has_messages(&self, channel: &str) -> Result<bool, StoreError> {
+        same(self.sqlite.has_messages(channel).await, self.postgres.has_messages(channel).await)
+    }
+
     async fn take_message(&self, channel: &str, worker: &str, lease: Duration) -> Result<Option<Outgoing>, StoreError> {
         let here = self.sqlite.take_message(channel, worker, lease).await;
         let event = |taken: Result<Option<Outgoing>, StoreError>| taken.map(|taken| taken.map(|taken| taken.event));

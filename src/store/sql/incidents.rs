@@ -42,6 +42,11 @@ struct Ended {
     measured_ratio: Option<f64>,
 }
 
+/// Whether a scan is due. To be asked before it is settled: a writer is not kept from its work for nothing.
+pub async fn any_due(pool: &Pool) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM alert_due)").fetch_one(pool).await.doing(DOING)
+}
+
 /// Looks for the incidents of the oldest scan that is due: in one transaction they are kept, and what there is to tell.
 pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
     let mut transaction = begin(pool).await.doing(DOING)?;

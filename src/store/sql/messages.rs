@@ -4,14 +4,13 @@ use chrono::{DateTime, TimeDelta};
 use sqlx::FromRow;
 use sqlx::types::Json;
 
-use super::super::engine::{Connection, Pool, begin, execute, now};
+use super::super::engine::{Connection, Pool, begin, now};
 use crate::config::{Alert, Alerting};
 use crate::model::Event;
 use crate::store::StoreError;
 use crate::store::alerts::{Attempt, Of, Outgoing};
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
-use crate::store::table::Table;
 
 const DOING: &str = "keeping a message";
 
@@ -55,6 +54,13 @@ pub async fn keep_digest(pool: &Pool, channel: &str, event: &Event) -> Result<()
     transaction.commit().await.doing(DOING)
 }
 
+/// Whether anything waits for a channel. To be asked before it is taken: nothing is written where nothing waits.
+pub async fn any(pool: &Pool, channel: &str) -> Result<bool, StoreError> {
+    let waits = "SELECT EXISTS (SELECT 1 FROM alert_message JOIN alert_channel USING (channel_key)
+                                WHERE alert_channel.name = $1 AND alert_message.state = 'pending')";
+    sqlx::query_scalar(waits).bind(channel).fetch_one(pool).await.doing("looking for messages")
+}
+
 /// The oldest message of a channel that waits, if its time has come: whoever takes it alone sends for that channel, for as long as
 /// the lease lasts.
 pub async fn take(
@@ -71,15 +77,6 @@ pub async fn take(
         attempts: i32,
         tried_since: Option<Stamp>,
         next_attempt_at: Option<Stamp>,
-    }
-    let mut connection = pool.acquire().await.doing(DOING)?;
-    // Nothing is written where nothing waits.
-    let waits = "SELECT EXISTS (SELECT 1 FROM alert_message JOIN alert_channel USING (channel_key)
-                                WHERE alert_channel.name = $1 AND alert_message.state = 'pending')";
-    let waits: bool = sqlx::query_scalar(waits).bind(channel).fetch_one(&mut *connection).await.doing(DOING)?;
-    drop(connection);
-    if !waits {
-        return Ok(None);
     }
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
@@ -163,18 +160,22 @@ pub async fn retire(
 ) -> Result<(), StoreError> {
     let span = TimeDelta::from_std(rules.give_up_after.0).unwrap_or(TimeDelta::MAX);
     let before = of.at.checked_sub_signed(span).map_or(Stamp::from(DateTime::UNIX_EPOCH), Stamp::from);
-    let table = Table::of(channels).text("name", |alert| alert.name.as_str()).stamp("before", |_| before).done();
-    if channels.is_empty() {
-        let update = "UPDATE alert_message SET state = 'dead', error = 'no channel is configured any more', next_attempt_at = NULL,
-                             attempts = attempts + 1
-                      WHERE state = 'pending' AND created_at < $1";
-        return sqlx::query(update).bind(before).execute(connection).await.doing(DOING).map(|_| ());
+    let waiting: Vec<(i32, String)> = sqlx::query_as(
+        "SELECT DISTINCT alert_channel.channel_key, alert_channel.name
+         FROM alert_message JOIN alert_channel USING (channel_key)
+         WHERE alert_message.state = 'pending' AND alert_message.created_at < $1",
+    )
+    .bind(before)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    for (channel_key, _) in waiting.iter().filter(|(_, name)| channels.iter().all(|alert| alert.name != *name)) {
+        let update = "UPDATE alert_message SET state = 'dead', error = 'the channel is not configured any more',
+                             next_attempt_at = NULL, attempts = attempts + 1
+                      WHERE channel_key = $1 AND state = 'pending' AND created_at < $2";
+        sqlx::query(update).bind(channel_key).bind(before).execute(&mut *connection).await.doing(DOING)?;
     }
-    let update = "UPDATE alert_message SET state = 'dead', error = 'the channel is not configured any more', next_attempt_at = NULL,
-                         attempts = attempts + 1
-                  WHERE state = 'pending' AND created_at < (SELECT min(before) FROM new)
-                    AND channel_key NOT IN (SELECT channel_key FROM alert_channel JOIN new ON new.name = alert_channel.name)";
-    execute(connection, &table, update).await.doing(DOING).map(|_| ())
+    Ok(())
 }
 
 /// Lets go of messages that came to an end before an instant, and of closed incidents that nothing speaks of any more.

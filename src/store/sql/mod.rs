@@ -220,11 +220,18 @@ impl Store for Engine {
     }
 
     async fn settle_alerts(&self, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
+        if !incidents::any_due(self.reader()).await? {
+            return Ok(None);
+        }
         incidents::settle(self.writer()?, rules, channels).await
     }
 
     async fn keep_digest(&self, channel: &str, event: &Event) -> Result<(), StoreError> {
         messages::keep_digest(self.writer()?, channel, event).await
+    }
+
+    async fn has_messages(&self, channel: &str) -> Result<bool, StoreError> {
+        messages::any(self.reader(), channel).await
     }
 
     async fn take_message(&self, channel: &str, worker: &str, lease: Duration) -> Result<Option<Outgoing>, StoreError> {
