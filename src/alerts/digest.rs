@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use crate::config::Alert;
-use crate::model::{Account, AccountState, CronLine, Event, EventKind, OwnedBy, Region, Severity, Standing};
+use crate::model::{Account, CronLine, Event, EventKind, OwnedBy, Region, Severity, Standing};
 use crate::store::query::{ask, instant, literal};
 use crate::store::{Cell, RowSink, Store, StoreError};
 
@@ -105,14 +105,8 @@ impl RowSink for Now<'_> {
         }
         let some = |cell: &Cell| Some(cell.text().to_owned()).filter(|text| !text.is_empty());
         let Ok(account_id) = id.text().parse() else { return };
-        let account = Account {
-            id: account_id,
-            name: account_name.text().to_owned(),
-            state: AccountState::Active,
-            ou_path: some(ou),
-            tags: None,
-            owned_by: Some(OwnedBy { owner: some(owner), team: some(team) }),
-        };
+        let owned_by = OwnedBy { owner: some(owner), team: some(team) };
+        let account = Account::kept(account_id, account_name.text().to_owned(), some(ou), owned_by);
         if !self.alert.is_for(&account, &Region::new(region.text())) {
             return;
         }

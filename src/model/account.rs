@@ -111,6 +111,14 @@ pub struct Account {
     pub owned_by: Option<OwnedBy>,
 }
 
+impl Account {
+    /// An account as far as results keep it, to be held against a choice of accounts: tags are not kept, and what its state is
+    /// chooses nothing.
+    pub const fn kept(id: AccountId, name: String, ou_path: Option<String>, owned_by: OwnedBy) -> Self {
+        Self { id, name, state: AccountState::Active, ou_path, tags: None, owned_by: Some(owned_by) }
+    }
+}
+
 /// Who answers for an account, as far as anybody says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct OwnedBy {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use crate::config::Alert;
-use crate::model::{Account, AccountState, Event, EventKind, GapSeen, Incident, IncidentKind, OwnedBy, Region, ScanId};
+use crate::model::{Account, Event, EventKind, GapSeen, Incident, IncidentKind, Region, ScanId};
+use crate::store::stamp::Stamp;
 
 /// Account × regions, and analyzers, that an event names; the numbers are of all.
 const NAMED: usize = 5;
@@ -56,7 +57,7 @@ pub struct Settled {
 }
 
 /// The scan that a gathering is of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Of {
     /// Its number.
     pub scan_id: ScanId,
@@ -65,7 +66,27 @@ pub struct Of {
     /// The configuration's name of it.
     pub organization_name: String,
     /// When it ended.
+    #[sqlx(try_from = "Stamp")]
     pub at: DateTime<Utc>,
+}
+
+impl Of {
+    /// An event of this scan; `id` tells it from others of the same.
+    fn event(&self, kind: EventKind, id: &str, title: &str, incidents: Vec<Incident>) -> Event {
+        Event {
+            id: format!("{}/{}/{id}", self.organization_id, self.scan_id),
+            kind,
+            severity: incidents.iter().map(|incident| incident.severity).max().unwrap_or_default(),
+            title: format!("{}: {title}", self.organization_name),
+            at: self.at,
+            organization_name: Some(self.organization_name.clone()),
+            organization_id: Some(self.organization_id.clone()),
+            scan_id: Some(self.scan_id),
+            incidents,
+            standings: Vec::new(),
+            since: None,
+        }
+    }
 }
 
 /// A gap, as it is gathered.
@@ -81,14 +102,6 @@ pub struct Seen {
     pub reason: String,
     /// The organization's analyzer that covered it.
     pub analyzer: Option<String>,
-}
-
-impl Seen {
-    /// An account, as far as it is kept.
-    pub fn account(id: &str, name: String, ou_path: Option<String>, owned_by: OwnedBy) -> Option<Account> {
-        let id = id.parse().ok()?;
-        Some(Account { id, name, state: AccountState::Active, ou_path, tags: None, owned_by: Some(owned_by) })
-    }
 }
 
 /// How far something reaches.
@@ -245,19 +258,8 @@ impl Found<'_> {
 
 /// Says that an incident has opened.
 pub fn opened(of: &Of, incident: Incident) -> Event {
-    Event {
-        id: format!("{}/{}/{}/opened", of.organization_id, of.scan_id, incident.id),
-        kind: EventKind::Opened,
-        severity: incident.severity,
-        title: format!("{}: {}", of.organization_name, incident.title),
-        at: of.at,
-        organization_name: Some(of.organization_name.clone()),
-        organization_id: Some(of.organization_id.clone()),
-        scan_id: Some(of.scan_id),
-        incidents: vec![incident],
-        standings: Vec::new(),
-        since: None,
-    }
+    let (id, title) = (format!("{}/opened", incident.id), incident.title.clone());
+    of.event(EventKind::Opened, &id, &title, vec![incident])
 }
 
 /// Says that incidents are closed, which a channel was told of before.
@@ -269,28 +271,17 @@ pub fn recovered(of: &Of, mut incidents: Vec<Incident>) -> Event {
     let title = match incidents.as_slice() {
         [one] => {
             let what = one.kind.recovery(one.subject.as_deref(), one.account_regions, one.accounts);
-            format!("{}: recovered: {what}", of.organization_name)
+            format!("recovered: {what}")
         }
-        several => format!("{}: {} incidents recovered", of.organization_name, several.len()),
+        several => format!("{} incidents recovered", several.len()),
     };
-    Event {
-        id: format!("{}/{}/recovered", of.organization_id, of.scan_id),
-        kind: EventKind::Recovered,
-        severity: incidents.iter().map(|incident| incident.severity).max().unwrap_or_default(),
-        title,
-        at: of.at,
-        organization_name: Some(of.organization_name.clone()),
-        organization_id: Some(of.organization_id.clone()),
-        scan_id: Some(of.scan_id),
-        incidents,
-        standings: Vec::new(),
-        since: None,
-    }
+    of.event(EventKind::Recovered, "recovered", &title, incidents)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::OwnedBy;
 
     fn alert(text: &str) -> Alert {
         toml_edit::de::from_str(&format!("name = \"x\"\nchannel = \"slack\"\n{text}")).unwrap()
@@ -300,7 +291,12 @@ mod tests {
         let id = format!("{account:012}");
         Seen {
             account_key: account,
-            account: Seen::account(&id, format!("account-{account}"), Some(ou.into()), OwnedBy::default()).unwrap(),
+            account: Account::kept(
+                id.parse().unwrap(),
+                format!("account-{account}"),
+                Some(ou.into()),
+                OwnedBy::default(),
+            ),
             region: region.into(),
             reason: "no_analyzer".into(),
             analyzer: Some(format!("arn:{region}")),

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use super::super::engine::{Connection, Pool, begin, execute};
 use super::messages::{retire, write};
 use crate::config::{Alert, Alerting};
-use crate::model::{Event, Incident, IncidentKind, OwnedBy, ScanId, percent};
+use crate::model::{Account, Event, Incident, IncidentKind, OwnedBy, ScanId, percent};
 use crate::store::StoreError;
 use crate::store::alerts::{Found, Gathering, Of, Seen, Settled, recovered};
 use crate::store::error::Doing;
@@ -30,10 +30,9 @@ pub async fn mark_due(connection: &mut Connection, scan: ScanId) -> Result<(), S
 
 #[derive(FromRow)]
 struct Ended {
+    #[sqlx(flatten)]
+    of: Of,
     organization_key: i32,
-    organization_id: String,
-    organization_name: String,
-    finished_at: Stamp,
     /// Whether it visited every account: what is said of the organization as a whole goes by those scans alone.
     is_whole: bool,
     first_completed: Option<ScanId>,
@@ -60,7 +59,7 @@ pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result
     let Some(scan_id) = due else { return Ok(None) };
     let mut settled = Settled { scan_id, ..Settled::default() };
     let ended: Option<Ended> = sqlx::query_as(
-        "SELECT organization.organization_key, organization.organization_id, scan.organization_name, scan.finished_at,
+        "SELECT scan.scan_id, organization.organization_key, organization.organization_id, scan.organization_name, scan.finished_at AS at,
                 scan.scope = 'all' AND scan.state = 'completed' AS is_whole,
                 (SELECT earlier.scan_id FROM scan AS earlier
                  WHERE earlier.organization_key = organization.organization_key AND earlier.scope = 'all' AND earlier.state = 'completed'
@@ -80,27 +79,21 @@ pub async fn settle(pool: &Pool, rules: &Alerting, channels: &[Alert]) -> Result
     .await
     .doing(DOING)?;
     if let Some(ended) = ended {
-        let of = Of {
-            scan_id,
-            organization_id: ended.organization_id.clone(),
-            organization_name: ended.organization_name.clone(),
-            at: ended.finished_at.into(),
-        };
-        settled.closed = close(&mut transaction, &ended, &of, rules).await?;
-        let mut gathering = Gathering::new(&of, channels);
-        gather_lost(&mut transaction, &ended, &of, &mut gathering).await?;
+        settled.closed = close(&mut transaction, &ended, rules).await?;
+        let mut gathering = Gathering::new(&ended.of, channels);
+        gather_lost(&mut transaction, &ended, &mut gathering).await?;
         if ended.is_whole {
-            gather_unreadable(&mut transaction, &ended, &of, rules, &mut gathering).await?;
-            gather_unmeasured(&mut transaction, &ended, &of, rules, &mut gathering).await?;
+            gather_unreadable(&mut transaction, &ended, rules, &mut gathering).await?;
+            gather_unmeasured(&mut transaction, &ended, rules, &mut gathering).await?;
         }
         if let Some(failure) = &ended.failure
             && !is_open(&mut transaction, &ended, IncidentKind::ScanFailed).await?
         {
             gathering.say(IncidentKind::ScanFailed, &failure.chars().take(MOST_SAID).collect::<String>());
         }
-        retire(&mut transaction, channels, &of, rules).await?;
+        retire(&mut transaction, channels, ended.of.at, rules).await?;
         for found in gathering.found() {
-            open(&mut transaction, &ended, &of, &found).await?;
+            open(&mut transaction, &ended, &found).await?;
             settled.opened += 1;
         }
     }
@@ -113,6 +106,19 @@ async fn is_open(connection: &mut Connection, ended: &Ended, kind: IncidentKind)
     let open = "SELECT EXISTS (SELECT 1 FROM incident WHERE organization_key = $1 AND kind = $2 AND closed_at IS NULL)";
     let open = sqlx::query_scalar(open).bind(ended.organization_key).bind(kind.as_str());
     open.fetch_one(connection).await.doing(DOING)
+}
+
+/// That a row's account × region is not exempt.
+macro_rules! not_exempt {
+    ($row:literal) => {
+        concat!(
+            "NOT EXISTS (SELECT 1 FROM exempted WHERE exempted.account_key = ",
+            $row,
+            ".account_key AND exempted.region = ",
+            $row,
+            ".region AND exempted.valid_to IS NULL)"
+        )
+    };
 }
 
 /// The columns of a gap, of `changed` (its account and region) joined with its account.
@@ -128,7 +134,7 @@ macro_rules! gap {
 
 /// What is unknown now of an organization's accounts, as far as a condition holds.
 macro_rules! unknown {
-    ($condition:literal) => {
+    ($($condition:expr),+) => {
         concat!(
             "SELECT ",
             gap!(""),
@@ -136,7 +142,7 @@ macro_rules! unknown {
               JOIN coverage AS changed ON changed.account_key = account.account_key AND changed.valid_to IS NULL
               LEFT JOIN account_owner ON account_owner.account_key = account.account_key
               WHERE account.organization_key = $1 AND changed.status = 'unknown' AND ",
-            $condition,
+            $($condition,)+
             " ORDER BY account.account_id, changed.region"
         )
     };
@@ -157,12 +163,11 @@ struct Gap {
 impl Gap {
     fn seen(self, analyzer: Option<String>) -> Result<Seen, StoreError> {
         let owned_by = OwnedBy { owner: self.owner, team: self.team };
-        let account = Seen::account(&self.account_id, self.name, self.ou_path, owned_by);
-        let corrupt =
-            || StoreError::Corrupt { doing: DOING, problem: format!("`{}` is no account id", self.account_id) };
+        let corrupt = |error| StoreError::Corrupt { doing: DOING, problem: format!("`{}`: {error}", self.account_id) };
+        let id = self.account_id.parse().map_err(corrupt)?;
         Ok(Seen {
             account_key: self.account_key,
-            account: account.ok_or_else(corrupt)?,
+            account: Account::kept(id, self.name, self.ou_path, owned_by),
             region: self.region,
             reason: self.reason,
             analyzer,
@@ -179,7 +184,6 @@ impl Gap {
 async fn gather_lost(
     connection: &mut Connection,
     ended: &Ended,
-    of: &Of,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), StoreError> {
     #[derive(FromRow)]
@@ -222,14 +226,13 @@ async fn gather_lost(
                     AND ($3 < (SELECT min(first.first_scan_id) FROM coverage AS first WHERE first.account_key = changed.account_key)
                          OR EXISTS (SELECT 1 FROM coverage AS left_once
                                     WHERE left_once.account_key = changed.account_key AND left_once.end_cause = 'membership'))))
-           AND NOT EXISTS (
-               SELECT 1 FROM exempted
-               WHERE exempted.account_key = changed.account_key AND exempted.region = changed.region AND exempted.valid_to IS NULL)
-         ORDER BY account.account_id, changed.region",
+           AND ",
+        not_exempt!("changed"),
+        " ORDER BY account.account_id, changed.region",
     ))
-    .bind(of.scan_id)
+    .bind(ended.of.scan_id)
     .bind(ended.organization_key)
-    .bind(ended.first_completed.unwrap_or(of.scan_id))
+    .bind(ended.first_completed.unwrap_or(ended.of.scan_id))
     .fetch(connection);
     while let Some(row) = lost.try_next().await.doing(DOING)? {
         let owner = row.owner_account_id;
@@ -251,7 +254,6 @@ async fn gather_lost(
 async fn gather_unreadable(
     connection: &mut Connection,
     ended: &Ended,
-    of: &Of,
     rules: &Alerting,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), StoreError> {
@@ -261,7 +263,7 @@ async fn gather_unreadable(
          ORDER BY scan_id DESC LIMIT 1 OFFSET $3",
     )
     .bind(ended.organization_key)
-    .bind(of.scan_id)
+    .bind(ended.of.scan_id)
     .bind(i64::from(rules.unknown_for_scans) - 1)
     .fetch_optional(&mut *connection)
     .await
@@ -276,9 +278,8 @@ async fn gather_unreadable(
                SELECT 1 FROM incident_gap JOIN incident USING (incident_key)
                WHERE incident_gap.account_key = changed.account_key AND incident_gap.region = changed.region
                  AND incident.kind = 'accounts_unreadable')
-           AND NOT EXISTS (
-               SELECT 1 FROM exempted
-               WHERE exempted.account_key = changed.account_key AND exempted.region = changed.region AND exempted.valid_to IS NULL)"
+           AND ",
+        not_exempt!("changed")
     ))
     .bind(ended.organization_key)
     .bind(oldest)
@@ -294,7 +295,6 @@ async fn gather_unreadable(
 async fn gather_unmeasured(
     connection: &mut Connection,
     ended: &Ended,
-    of: &Of,
     rules: &Alerting,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), StoreError> {
@@ -305,7 +305,7 @@ async fn gather_unmeasured(
     let share = percent(Some(ratio));
     let mut unknown = sqlx::query_as::<_, Gap>(unknown!("account.scan_id = $2"))
         .bind(ended.organization_key)
-        .bind(of.scan_id)
+        .bind(ended.of.scan_id)
         .fetch(connection);
     while let Some(gap) = unknown.try_next().await.doing(DOING)? {
         gathering.add(IncidentKind::MeasuredShareLow, Some(&share), &gap.seen(None)?);
@@ -314,7 +314,7 @@ async fn gather_unmeasured(
 }
 
 /// Keeps an incident and its gaps, and what each channel is told.
-async fn open(connection: &mut Connection, ended: &Ended, of: &Of, found: &Found<'_>) -> Result<(), StoreError> {
+async fn open(connection: &mut Connection, ended: &Ended, found: &Found<'_>) -> Result<(), StoreError> {
     let incident = found.incident(0);
     let whole = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
     let key: i32 = sqlx::query_scalar(
@@ -326,8 +326,8 @@ async fn open(connection: &mut Connection, ended: &Ended, of: &Of, found: &Found
     .bind(found.kind.as_str())
     .bind(found.subject)
     .bind(&incident.title)
-    .bind(of.scan_id)
-    .bind(ended.finished_at)
+    .bind(ended.of.scan_id)
+    .bind(Stamp::from(ended.of.at))
     .bind(whole(incident.account_regions))
     .bind(whole(incident.accounts))
     .bind(whole(incident.regions.len() as u64))
@@ -354,14 +354,14 @@ async fn open(connection: &mut Connection, ended: &Ended, of: &Of, found: &Found
 }
 
 /// Lets go of gaps that are none any more, closes incidents that have none left, and tells the channels that were told of them.
-async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Alerting) -> Result<usize, StoreError> {
+async fn close(connection: &mut Connection, ended: &Ended, rules: &Alerting) -> Result<usize, StoreError> {
     #[derive(FromRow)]
     struct Told {
         channel: String,
         incident_key: i32,
         event: Json<Event>,
     }
-    sqlx::query(
+    sqlx::query(concat!(
         "DELETE FROM incident_gap
          WHERE incident_key IN (SELECT incident_key FROM incident WHERE organization_key = $1 AND closed_at IS NULL)
            AND NOT EXISTS (
@@ -371,10 +371,10 @@ async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Aler
                  AND coverage.valid_to IS NULL
                  AND CASE incident.kind WHEN 'accounts_unreadable' THEN coverage.status = 'unknown'
                      ELSE 'not_covered' IN (coverage.status, CASE coverage.status WHEN 'unknown' THEN coverage.last_known_status END) END
-                 AND NOT EXISTS (
-                     SELECT 1 FROM exempted
-                     WHERE exempted.account_key = coverage.account_key AND exempted.region = coverage.region AND exempted.valid_to IS NULL))",
-    )
+                 AND ",
+        not_exempt!("coverage"),
+        ")",
+    ))
     .bind(ended.organization_key)
     .execute(&mut *connection)
     .await
@@ -388,8 +388,8 @@ async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Aler
          RETURNING incident_key",
     )
     .bind(ended.organization_key)
-    .bind(of.scan_id)
-    .bind(ended.finished_at)
+    .bind(ended.of.scan_id)
+    .bind(Stamp::from(ended.of.at))
     .bind(is_measured)
     .bind(ended.is_whole)
     .fetch_all(&mut *connection)
@@ -407,7 +407,7 @@ async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Aler
          ORDER BY alert_message.channel_key, alert_message.incident_key",
     )
     .bind(ended.organization_key)
-    .bind(of.scan_id)
+    .bind(ended.of.scan_id)
     .fetch_all(&mut *connection)
     .await
     .doing(DOING)?;
@@ -417,7 +417,7 @@ async fn close(connection: &mut Connection, ended: &Ended, of: &Of, rules: &Aler
             .filter(|told| closed.contains(&told.incident_key))
             .flat_map(|told| told.event.0.incidents.clone())
             .collect();
-        let event = recovered(of, incidents);
+        let event = recovered(&ended.of, incidents);
         write(connection, &told[0].channel, Some(ended.organization_key), None, &event).await?;
     }
     Ok(closed.len())

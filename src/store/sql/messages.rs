@@ -1,6 +1,6 @@
 //! Messages, in the order in which each channel is told.
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::FromRow;
 use sqlx::types::Json;
 
@@ -8,7 +8,7 @@ use super::super::engine::{Connection, Pool, begin, now};
 use crate::config::{Alert, Alerting};
 use crate::model::Event;
 use crate::store::StoreError;
-use crate::store::alerts::{Attempt, Of, Outgoing};
+use crate::store::alerts::{Attempt, Outgoing};
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
 
@@ -155,11 +155,11 @@ pub async fn leave(pool: &Pool, worker: &str) -> Result<(), StoreError> {
 pub async fn retire(
     connection: &mut Connection,
     channels: &[Alert],
-    of: &Of,
+    at: DateTime<Utc>,
     rules: &Alerting,
 ) -> Result<(), StoreError> {
     let span = TimeDelta::from_std(rules.give_up_after.0).unwrap_or(TimeDelta::MAX);
-    let before = of.at.checked_sub_signed(span).map_or(Stamp::from(DateTime::UNIX_EPOCH), Stamp::from);
+    let before = at.checked_sub_signed(span).map_or(Stamp::from(DateTime::UNIX_EPOCH), Stamp::from);
     let waiting: Vec<(i32, String)> = sqlx::query_as(
         "SELECT DISTINCT alert_channel.channel_key, alert_channel.name
          FROM alert_message JOIN alert_channel USING (channel_key)
