@@ -158,7 +158,6 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
             store: Arc::clone(&store),
             organizations: config.organizations.iter().map(|organization| organization.name.clone()).collect(),
             clock: Arc::new(SystemClock),
-            turns: tokio::sync::Semaphore::new(http::PAGES_AT_ONCE),
         };
         let stop = stop.clone();
         parts.start("the port for health checks and metrics", async move {

@@ -124,6 +124,16 @@ impl Health {
         })
     }
 
+    /// Whether a scan of an organization that should have been completed by now was not, as far as the store answers.
+    pub async fn is_overdue(&self, organization: &str) -> bool {
+        let Some(watched) = self.organizations.iter().find(|watched| watched.name == organization) else {
+            return false;
+        };
+        let overview = timeout(PATIENCE, self.store.overview(organization)).await;
+        let overview = overview.ok().and_then(Result::ok);
+        overview.is_some_and(|overview| watched.is_overdue(&overview, self.up_since, self.clock.now()))
+    }
+
     /// What the store says for a scrape; `None` where it does not answer.
     pub async fn scraped(&self) -> Option<Scraped> {
         let mut scraped = Scraped::default();

@@ -17,7 +17,6 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -25,9 +24,6 @@ use crate::config::Secret;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::store::Store;
-
-/// Pages that are made at once: a scan needs the database more.
-pub const PAGES_AT_ONCE: usize = 2;
 
 /// What is served.
 pub struct Served {
@@ -45,8 +41,6 @@ pub struct Served {
     pub organizations: Vec<String>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Pages that are made at once.
-    pub turns: Semaphore,
 }
 
 /// A port that is open.

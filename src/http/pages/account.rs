@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use chrono::{DateTime, Utc};
 
 use super::frame::Frame;
-use super::table::{Asked, Look, Table, class};
+use super::table::{Asked, Table, class};
 use super::{Answer, Asks, Here, Problem, csv, shown};
 use crate::glance::ago;
 use crate::model::AccountId;
@@ -99,11 +99,7 @@ pub async fn page(State(served): Here, Path(id): Path<String>, Query(asks): Asks
     let mut tables = Vec::new();
     for (asked, caption) in asked.iter().zip(["Regions", "History", "Analyzers of its own", "Newest visits"]) {
         let most = if asked.id == "visits" { 10 } else { ROWS };
-        let look = |name: &str, row: &[Cell]| match (asked.id, name) {
-            ("regions" | "history", "status") => Look::of(name, &row[1]),
-            _ => Look::default(),
-        };
-        tables.push(asked.table(store, caption, most, (&path, &asks), look).await?);
+        tables.push(asked.table(store, caption, most, (&path, &asks), |_, _| None).await?);
     }
     // One that has left has a history and nothing else.
     if facts.is_empty() && tables.iter().all(|table| table.rows.is_empty()) {

@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 use chrono::{Datelike, Days, NaiveDate, NaiveTime};
 
 use super::frame::Frame;
-use super::table::{Asked, Look, Table};
+use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, Problem, csv, shown};
 use crate::store::Cell;
 use crate::store::query::instant;
@@ -64,15 +64,8 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     }
     let mut tables = Vec::new();
     for (asked, caption) in asked.iter().zip(["In sum", "One by one"]) {
-        let look = |name: &str, row: &[Cell]| match (asked.id, name) {
-            ("changes", "account_id") => Look::link(frame.account(row[1].text())),
-            ("changes", "from_status") => Look::of(name, &row[3]),
-            ("changes", "to_status") => Look::of(name, &row[5]),
-            ("sums", "from_status") => Look::of(name, &row[0]),
-            ("sums", "to_status") => Look::of(name, &row[1]),
-            _ => Look::default(),
-        };
-        tables.push(asked.table(store, caption, ROWS, ("/changes", &asks), look).await?);
+        let link = |name: &str, row: &[Cell]| (name == "account_id").then(|| frame.account(row[1].text()));
+        tables.push(asked.table(store, caption, ROWS, ("/changes", &asks), link).await?);
     }
     let at = |day: NaiveDate, all: bool| {
         let day = day.to_string();

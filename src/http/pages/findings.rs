@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 
 use super::frame::Frame;
-use super::table::{Asked, Look, Table};
+use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, csv, shown};
 use crate::store::Cell;
 
@@ -50,11 +50,10 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     }
     let mut tables = Vec::new();
     for (asked, caption) in asked.iter().zip(["As AWS counts them", "Active, one by one"]) {
-        let look = |name: &str, row: &[Cell]| match name {
-            "resource_account_id" if !row[0].text().is_empty() => Look::link(frame.account(row[0].text())),
-            _ => Look::default(),
+        let link = |name: &str, row: &[Cell]| {
+            (name == "resource_account_id" && !row[0].text().is_empty()).then(|| frame.account(row[0].text()))
         };
-        tables.push(asked.table(store, caption, ROWS, ("/findings", &asks), look).await?);
+        tables.push(asked.table(store, caption, ROWS, ("/findings", &asks), link).await?);
     }
     let other = frame.to("/findings", if is_public { &[] } else { &[("show", "public")] });
     let page = Findings { frame, is_public, other, tables };

@@ -6,14 +6,17 @@ use askama::Template;
 use axum::extract::{Query, State};
 
 use super::frame::{Frame, same};
-use super::table::{Asked, class};
+use super::table::{Asked, class, worst};
 use super::{Answer, Asks, Here, Problem, csv, shown};
-use crate::model::counted;
-use crate::store::Cell;
+use crate::model::{Status, counted};
 use crate::store::query::{among, ask, literal};
+use crate::store::{Cell, Store};
 
 /// So many accounts are shown unfolded, and on one page.
 const ACCOUNTS: usize = 100;
+
+/// The rows of accounts, by account and region.
+type Cells = BTreeMap<(String, String), Vec<Cell>>;
 
 #[derive(Template)]
 #[template(path = "matrix.html")]
@@ -22,10 +25,8 @@ struct Matrix {
     regions: Vec<Head>,
     groups: Vec<Group>,
     accounts: String,
-    search: String,
-    shows_gaps: bool,
-    ou: String,
-    region: String,
+    unfolds: bool,
+    choice: Choice,
     next: Option<String>,
     previous: Option<String>,
     all: String,
@@ -44,7 +45,6 @@ struct Head {
 struct Group {
     name: String,
     href: String,
-    is_open: bool,
     accounts: i64,
     said: String,
     class: &'static str,
@@ -59,28 +59,86 @@ struct Row {
     cells: Vec<Square>,
 }
 
-/// An account × region.
+/// An account × region; nothing where it has no row.
+#[derive(Default)]
 struct Square {
     class: &'static str,
     sign: &'static str,
     title: String,
 }
 
+/// What is asked for.
+struct Choice {
+    search: String,
+    ou: String,
+    region: String,
+    shows_gaps: bool,
+    page: usize,
+}
+
+impl Choice {
+    fn of(asks: &BTreeMap<String, String>) -> Self {
+        let text = |key: &str| asks.get(key).map(String::as_str).unwrap_or_default().trim().to_owned();
+        Self {
+            search: text("q"),
+            ou: text("ou"),
+            region: text("region"),
+            shows_gaps: text("show") == "gaps",
+            page: text("page").parse().unwrap_or(1).clamp(1, 1_000_000),
+        }
+    }
+
+    /// Of few accounts all are shown; of many those that are asked for.
+    fn unfolds(&self, accounts: usize) -> bool {
+        accounts <= ACCOUNTS || self.shows_gaps || !self.ou.is_empty() || !self.search.is_empty()
+    }
+
+    /// Which accounts it is about.
+    fn accounts(&self, frame: &Frame) -> String {
+        let mut conditions = vec![frame.is_it()];
+        if !self.search.is_empty() {
+            // What a pattern means by itself is meant as it stands.
+            let pattern = self.search.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let pattern = literal(&format!("%{pattern}%"));
+            let is_like = ["account_name", "account_id", "team", "account_owner"]
+                .map(|column| format!("lower({column}) LIKE {pattern} ESCAPE '\\'"));
+            conditions.push(format!("({})", is_like.join(" OR ")));
+        }
+        match self.ou.as_str() {
+            "" => {}
+            "-" => conditions.push("ou_path IS NULL".to_owned()),
+            ou => conditions.push(format!("ou_path = {}", literal(ou))),
+        }
+        if self.shows_gaps {
+            // Account by account: that ends with the first gap of each.
+            conditions.push(format!(
+                "EXISTS (SELECT 1 FROM current_coverage
+                         WHERE current_coverage.organization_id = current_accounts.organization_id
+                           AND current_coverage.account_id = current_accounts.account_id AND current_coverage.status = 'not_covered'{})",
+                self.and_region("current_coverage.region")
+            ));
+        }
+        conditions.join(" AND ")
+    }
+
+    /// That a column has the region, where one is asked for.
+    fn and_region(&self, column: &str) -> String {
+        if self.region.is_empty() { String::new() } else { format!(" AND {column} = {}", literal(&self.region)) }
+    }
+}
+
 pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Matrix", "/matrix").await?;
-    let text = |key: &str| asks.get(key).map(String::as_str).unwrap_or_default().trim().to_owned();
-    let (search, ou, region) = (text("q"), text("ou"), text("region"));
-    let shows_gaps = text("show") == "gaps";
-    let page: usize = text("page").parse().unwrap_or(1).clamp(1, 1_000_000);
-    let filter = filter(&frame, &search, &ou, &region, shows_gaps);
+    let choice = Choice::of(&asks);
+    let filter = choice.accounts(&frame);
     let what = "SELECT account_id, account_name, ou_path, region, status, reason, exempt, since, analyzer_arn FROM current_coverage";
-    let only = if region.is_empty() { String::new() } else { format!(" AND region = {}", literal(&region)) };
     let asked = [Asked {
         id: "matrix",
         sql: format!(
-            "{what} WHERE {}{only} AND account_id IN (SELECT account_id FROM current_accounts WHERE {filter}) ORDER BY ou_path, account_id, region",
-            frame.is_it()
+            "{what} WHERE {}{} AND account_id IN (SELECT account_id FROM current_accounts WHERE {filter}) ORDER BY ou_path, account_id, region",
+            frame.is_it(),
+            choice.and_region("region")
         ),
     }];
     if let Some(csv) = csv(&served, &asks, &asked).await? {
@@ -90,20 +148,19 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         "SELECT account_id, account_name, ou_path FROM current_accounts WHERE {filter} ORDER BY ou_path, account_name, account_id"
     );
     let accounts = ask(store, &accounts).await?.rows;
-    // Of few all are shown; of many those that are asked for.
-    let unfolds = accounts.len() <= ACCOUNTS || !ou.is_empty() || !search.is_empty() || shows_gaps;
-    let from = if unfolds { (page - 1) * ACCOUNTS } else { accounts.len() };
-    let listed: Vec<&Vec<Cell>> = accounts.iter().skip(from).take(ACCOUNTS).collect();
+    let unfolds = choice.unfolds(accounts.len());
+    let from = if unfolds { (choice.page - 1) * ACCOUNTS } else { accounts.len() };
+    let listed = &accounts[from.min(accounts.len())..(from + ACCOUNTS).min(accounts.len())];
     let newest = format!(
         "SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'",
         frame.is_named()
     );
     let newest = ask(store, &newest).await?.rows.first().map_or(0, |row| row[0].whole());
-    let heads = heads(store, newest, &region).await?;
-    if heads.is_empty() && !region.is_empty() {
-        return Err(Problem::NotFound(format!("The newest scan has no region {region}.")));
+    let mut heads = heads(store, newest, &choice).await?;
+    if heads.is_empty() && !choice.region.is_empty() {
+        return Err(Problem::NotFound(format!("The newest scan has no region {}.", choice.region)));
     }
-    let mut cells: BTreeMap<(String, String), Vec<Cell>> = BTreeMap::new();
+    let mut cells: Cells = BTreeMap::new();
     if !listed.is_empty() {
         let ids: Vec<&str> = listed.iter().map(|row| row[0].text()).collect();
         let sql = format!("{what} WHERE {} AND {}", frame.is_it(), among("account_id", &ids));
@@ -111,151 +168,99 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             cells.insert((row[0].text().to_owned(), row[3].text().to_owned()), row);
         }
     }
-    // Where no scan was completed yet, the regions are those of the rows.
-    let heads = if heads.is_empty() {
+    if heads.is_empty() {
+        // Where no scan was completed yet, the regions are those of the rows.
         let names: BTreeSet<&String> = cells.keys().map(|(_, region)| region).collect();
-        names.into_iter().map(|name| Head { name: name.clone(), gaps: 0, class: "" }).collect()
-    } else {
-        heads
-    };
-    let groups =
-        groups(store, &frame, newest, &accounts, &listed, unfolds, region.is_empty(), !ou.is_empty(), &heads, &cells)
-            .await?;
+        heads = names.into_iter().map(|name| Head { name: name.clone(), gaps: 0, class: "" }).collect();
+    }
+    let counts = format!("SELECT ou_path, covered, not_covered, unknown FROM coverage_by_ou WHERE scan_id = {newest}");
+    let mut groups = groups(&frame, &choice, &accounts, &ask(store, &counts).await?.rows);
+    for account in listed {
+        if let Some(group) = groups.get_mut(account[2].text()) {
+            group.rows.push(row(&frame, account, &heads, &cells));
+        }
+    }
     let turn = |to: usize| same("/matrix", &asks, &[("page", &to.to_string())]);
     let matrix = Matrix {
-        next: (unfolds && from + ACCOUNTS < accounts.len()).then(|| turn(page + 1)),
-        previous: (unfolds && page > 1).then(|| turn(page - 1)),
+        next: (unfolds && from + ACCOUNTS < accounts.len()).then(|| turn(choice.page + 1)),
+        previous: (unfolds && choice.page > 1).then(|| turn(choice.page - 1)),
         all: frame.to("/matrix", &[]),
         sql: asked[0].sql.clone(),
         csv: same("/matrix", &asks, &[("csv", "matrix")]),
         accounts: counted(accounts.len(), "account"),
         regions: heads,
-        groups,
-        search,
-        shows_gaps,
-        ou,
-        region,
+        // Of a page of many accounts, only the OUs that are on it.
+        groups: groups.into_values().filter(|group| !unfolds || !group.rows.is_empty()).collect(),
+        unfolds,
+        choice,
         frame,
     };
     shown(&matrix)
 }
 
-/// Which accounts are asked for.
-fn filter(frame: &Frame, search: &str, ou: &str, region: &str, shows_gaps: bool) -> String {
-    let mut conditions = vec![frame.is_it()];
-    if !search.is_empty() {
-        // What a pattern means by itself is meant as it stands.
-        let pattern = search.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        let pattern = literal(&format!("%{pattern}%"));
-        let is_like = ["account_name", "account_id", "team", "account_owner"]
-            .map(|column| format!("lower({column}) LIKE {pattern} ESCAPE '\\'"));
-        conditions.push(format!("({})", is_like.join(" OR ")));
-    }
-    match ou {
-        "" => {}
-        "-" => conditions.push("ou_path IS NULL".to_owned()),
-        ou => conditions.push(format!("ou_path = {}", literal(ou))),
-    }
-    if shows_gaps {
-        let region = if region.is_empty() {
-            String::new()
-        } else {
-            format!(" AND current_coverage.region = {}", literal(region))
-        };
-        // Account by account: that ends with the first gap of each.
-        conditions.push(format!(
-            "EXISTS (SELECT 1 FROM current_coverage
-                     WHERE current_coverage.organization_id = current_accounts.organization_id
-                       AND current_coverage.account_id = current_accounts.account_id AND current_coverage.status = 'not_covered'{region})"
-        ));
-    }
-    conditions.join(" AND ")
-}
-
 /// The regions, as the newest scan has them.
-async fn heads(store: &dyn crate::store::Store, scan: i64, only: &str) -> Result<Vec<Head>, super::Problem> {
-    let sql =
-        format!("SELECT region, not_covered, unknown FROM coverage_by_region WHERE scan_id = {scan} ORDER BY region");
+async fn heads(store: &dyn Store, scan: i64, choice: &Choice) -> Result<Vec<Head>, Problem> {
+    let sql = format!(
+        "SELECT region, not_covered, unknown FROM coverage_by_region WHERE scan_id = {scan}{} ORDER BY region",
+        choice.and_region("region")
+    );
     let head = |row: &Vec<Cell>| {
-        let (gaps, unknown) = (row[1].whole(), row[2].whole());
-        let class = if gaps > 0 {
-            "not_covered"
-        } else if unknown > 0 {
-            "unknown"
-        } else {
-            ""
-        };
+        let gaps = row[1].whole();
+        let class = worst(gaps, row[2].whole()).map_or("", Status::as_str);
         Head { name: row[0].text().to_owned(), gaps, class }
     };
-    Ok(ask(store, &sql).await?.rows.iter().map(head).filter(|head| only.is_empty() || head.name == only).collect())
+    Ok(ask(store, &sql).await?.rows.iter().map(head).collect())
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a matrix is made of")]
-async fn groups(
-    store: &dyn crate::store::Store,
+/// The OUs of the accounts, and how they stand.
+fn groups<'a>(
     frame: &Frame,
-    scan: i64,
-    accounts: &[Vec<Cell>],
-    listed: &[&Vec<Cell>],
-    unfolds: bool,
-    is_whole: bool,
-    is_alone: bool,
-    heads: &[Head],
-    cells: &BTreeMap<(String, String), Vec<Cell>>,
-) -> Result<Vec<Group>, super::Problem> {
-    let sql = format!("SELECT ou_path, covered, not_covered, unknown FROM coverage_by_ou WHERE scan_id = {scan}");
-    let counts: BTreeMap<String, Vec<Cell>> =
-        ask(store, &sql).await?.rows.into_iter().map(|row| (row[0].text().to_owned(), row)).collect();
+    choice: &Choice,
+    accounts: &'a [Vec<Cell>],
+    counts: &[Vec<Cell>],
+) -> BTreeMap<&'a str, Group> {
+    // In sum over all regions, which says nothing of one.
+    let counts = counts.iter().filter(|_| choice.region.is_empty()).map(|row| (row[0].text(), row));
+    let counts: BTreeMap<&str, &Vec<Cell>> = counts.collect();
     let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
     for account in accounts {
         let path = account[2].text();
         let group = groups.entry(path).or_insert_with(|| {
-            let (said, class) = counts.get(path).filter(|_| is_whole).map_or((String::new(), ""), |row| {
+            let (said, class) = counts.get(path).map_or((String::new(), ""), |row| {
                 let (covered, gaps, unknown) = (row[1].whole(), row[2].whole(), row[3].whole());
-                let class = if gaps > 0 {
-                    "not_covered"
-                } else if unknown > 0 {
-                    "unknown"
-                } else {
-                    "covered"
-                };
+                let class = worst(gaps, unknown).unwrap_or(Status::Covered).as_str();
                 (format!("{covered} covered, {gaps} not covered, {unknown} unknown"), class)
             });
-            let name = if path.is_empty() { "OU not known" } else { path };
+            let (name, ou) = if path.is_empty() { ("OU not known", "-") } else { (path, path) };
             // What is unfolded alone is folded again.
-            let href = if is_alone {
-                frame.to("/matrix", &[])
-            } else {
-                frame.to("/matrix", &[("ou", if path.is_empty() { "-" } else { path })])
-            };
-            Group { name: name.to_owned(), href, is_open: unfolds, accounts: 0, said, class, rows: Vec::new() }
+            let href = if choice.ou.is_empty() { frame.to("/matrix", &[("ou", ou)]) } else { frame.to("/matrix", &[]) };
+            Group { name: name.to_owned(), href, accounts: 0, said, class, rows: Vec::new() }
         });
         group.accounts += 1;
     }
-    for account in listed {
-        let (id, name, path) = (account[0].text(), account[1].text(), account[2].text());
-        let cells = heads.iter().map(|head| {
-            cells.get(&(id.to_owned(), head.name.clone())).map_or(
-                Square { class: "", sign: "", title: String::new() },
-                |row| {
-                    let (status, is_exempt) = (row[4].text(), row[6].whole() == 1);
-                    let sign = match (status, is_exempt) {
-                        ("covered", _) => "✓",
-                        ("not_covered", true) => "E",
-                        ("not_covered", false) => "✕",
-                        ("unknown", _) => "?",
-                        _ => "·",
-                    };
-                    let exempt = if is_exempt { ", exempt" } else { "" };
-                    Square { class: class(status), sign, title: format!("{}: {}{exempt}", head.name, row[5].text()) }
-                },
-            )
-        });
-        let row = Row { id: id.to_owned(), name: name.to_owned(), href: frame.account(id), cells: cells.collect() };
-        if let Some(group) = groups.get_mut(path) {
-            group.rows.push(row);
-        }
+    groups
+}
+
+/// An account's row.
+fn row(frame: &Frame, account: &[Cell], heads: &[Head], cells: &Cells) -> Row {
+    let id = account[0].text();
+    let square = |head: &Head| {
+        let Some(row) = cells.get(&(id.to_owned(), head.name.clone())) else { return Square::default() };
+        let (status, is_exempt) = (row[4].text(), row[6].whole() == 1);
+        let sign = match (status, is_exempt) {
+            ("covered", _) => "✓",
+            ("not_covered", true) => "E",
+            ("not_covered", false) => "✕",
+            ("unknown", _) => "?",
+            _ => "·",
+        };
+        let exempt = if is_exempt { ", exempt" } else { "" };
+        Square { class: class(status), sign, title: format!("{}: {}{exempt}", head.name, row[5].text()) }
+    };
+    Row {
+        id: id.to_owned(),
+        name: account[1].text().to_owned(),
+        href: frame.account(id),
+        cells: heads.iter().map(square).collect(),
     }
-    // Of a page of many accounts, only the OUs that are on it.
-    Ok(groups.into_values().filter(|group| !unfolds || !group.rows.is_empty()).collect())
 }

@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
 use super::{Served, session};
 use crate::store::StoreError;
@@ -29,6 +30,9 @@ use table::Asked;
 /// No script, style or frame but our own, and nothing from elsewhere (Content Security Policy Level 3).
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
+
+/// Pages that are made at once: a scan needs the database more.
+const AT_ONCE: usize = 2;
 
 /// What a request asks for, beside its path.
 type Asks = Query<BTreeMap<String, String>>;
@@ -42,7 +46,7 @@ pub fn router(served: &Arc<Served>) -> Router<Arc<Served>> {
         .route("/changes", get(changes::page))
         .route("/scans", get(scans::page))
         .route("/findings", get(findings::page))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(served), in_turn))
+        .route_layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(AT_ONCE)), in_turn))
         .route_layer(middleware::from_fn_with_state(Arc::clone(served), session::admit))
         .route("/login", get(session::form).post(session::log_in))
         .route("/assets/{name}", get(asset))
@@ -165,8 +169,8 @@ async fn csv(served: &Served, asks: &BTreeMap<String, String>, tables: &[Asked])
 }
 
 /// One of few at a time: people who look must not keep a scan from its database.
-async fn in_turn(State(served): Here, request: Request, next: Next) -> Response {
-    let Ok(_turn) = served.turns.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+async fn in_turn(State(turns): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(_turn) = turns.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     next.run(request).await
 }
 

@@ -5,10 +5,11 @@ use axum::extract::{Query, State};
 use chrono::TimeDelta;
 
 use super::frame::Frame;
-use super::table::{Asked, Look, Table};
+use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, csv, shown};
 use crate::glance::{self, Glance, ago};
 use crate::model::{counted, grouped, percent};
+use crate::store::Cell;
 use crate::store::query::ask;
 
 /// Rows of each table.
@@ -64,11 +65,8 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Overview", "/").await?;
     let mut glance = glance::of(store, &frame.organization, frame.now).await?;
-    if let Some(scraped) = served.health.scraped().await {
-        let late = scraped.organizations.iter().any(|one| one.name == frame.organization && one.is_overdue);
-        if late {
-            glance.problems.insert(0, "a scan that should have been completed by now was not".to_owned());
-        }
+    if served.health.is_overdue(&frame.organization).await {
+        glance.problems.insert(0, "a scan that should have been completed by now was not".to_owned());
     }
     let year = format!(
         "SELECT finished_at, coverage_ratio, measured_ratio FROM scan_summary
@@ -111,15 +109,15 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let mut tables = Vec::new();
     let captions = ["Open incidents", "Oldest gaps", "Gaps by OU", "Gaps by region", "Accounts that cannot be read"];
     for (asked, caption) in asked.iter().zip(captions) {
-        let look = |name: &str, row: &[crate::store::Cell]| match name {
-            "account_id" => Look::link(frame.account(row[0].text())),
-            "ou_path" if asked.id == "ous" => Look::link(frame.to("/matrix", &[("ou", row[0].text())])),
+        let link = |name: &str, row: &[Cell]| match name {
+            "account_id" => Some(frame.account(row[0].text())),
+            "ou_path" if asked.id == "ous" => Some(frame.to("/matrix", &[("ou", row[0].text())])),
             "region" if asked.id == "regions" => {
-                Look::link(frame.to("/matrix", &[("show", "gaps"), ("region", row[0].text())]))
+                Some(frame.to("/matrix", &[("show", "gaps"), ("region", row[0].text())]))
             }
-            _ => Look::default(),
+            _ => None,
         };
-        let table = asked.table(store, caption, ROWS, ("/", &asks), look).await?;
+        let table = asked.table(store, caption, ROWS, ("/", &asks), link).await?;
         // What is empty and well needs no room.
         if !table.rows.is_empty() {
             tables.push(table);

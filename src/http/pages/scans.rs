@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 
 use super::frame::Frame;
-use super::table::{Asked, Look, Table};
+use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, Problem, csv, shown};
 
 /// Scans on one page.
@@ -39,8 +39,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     if let Some(csv) = csv(&served, &asks, &asked).await? {
         return Ok(csv);
     }
-    let look = |_: &str, _: &[crate::store::Cell]| Look::default();
-    let table = asked[0].table(served.store.as_ref(), "Scans", ROWS, ("/scans", &asks), look).await?;
+    let table = asked[0].table(served.store.as_ref(), "Scans", ROWS, ("/scans", &asks), |_, _| None).await?;
     let last = table.rows.last().filter(|_| table.has_more).map(|row| row[0].text.clone());
     let older = last.map(|scan| frame.to("/scans", &[("before", &scan)]));
     let page = Scans { older, tables: vec![table], frame };

@@ -35,7 +35,7 @@ impl Asked {
         caption: &str,
         most: usize,
         (path, asks): (&str, &BTreeMap<String, String>),
-        look: impl Fn(&str, &[Cell]) -> Look,
+        link: impl Fn(&str, &[Cell]) -> Option<String>,
     ) -> Result<Table, Problem> {
         let answer = ask(store, &format!("{} LIMIT {}", self.sql, most + 1)).await?;
         let has_more = answer.rows.len() > most;
@@ -43,9 +43,13 @@ impl Asked {
             let cells = answer.names.iter().zip(row);
             cells
                 .map(|(name, cell)| {
-                    let (look, text) = (look(name, row), shown(name, cell));
-                    let class = if text.chars().count() > LONG { "long" } else { look.class };
-                    Shown { text, class, href: look.href }
+                    let text = shown(name, cell);
+                    let class = match name.as_str() {
+                        "status" | "from_status" | "to_status" => class(&text),
+                        _ if text.chars().count() > LONG => "long",
+                        _ => "",
+                    };
+                    Shown { text, class, href: link(name, row) }
                 })
                 .collect()
         });
@@ -62,29 +66,18 @@ impl Asked {
     }
 }
 
-/// How a cell looks, beside its text.
-#[derive(Default)]
-pub struct Look {
-    pub class: &'static str,
-    pub href: Option<String>,
-}
-
-impl Look {
-    /// The look of a status, where the cell is one.
-    pub fn of(name: &str, cell: &Cell) -> Self {
-        let is_status = ["status", "from_status", "to_status"].contains(&name);
-        Self { class: if is_status { class(cell.text()) } else { "" }, href: None }
-    }
-
-    /// A link.
-    pub fn link(href: String) -> Self {
-        Self { class: "", href: Some(href) }
-    }
-}
-
-/// The class of a status.
+/// The class of a status of ours; AWS has others.
 pub fn class(status: &str) -> &'static str {
-    Status::ALL.iter().find(|known| known.as_str() == status).map_or("", |status| status.as_str())
+    status.parse::<Status>().map_or("", Status::as_str)
+}
+
+/// The worst status of so many gaps and unknowns; `None` where there are none.
+pub const fn worst(gaps: i64, unknown: i64) -> Option<Status> {
+    match (gaps, unknown) {
+        (1.., _) => Some(Status::NotCovered),
+        (_, 1..) => Some(Status::Unknown),
+        _ => None,
+    }
 }
 
 /// A cell, to be shown.
