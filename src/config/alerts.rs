@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
+use super::schedule::check_instants;
 use super::{Secret, Selector, TimeSpan};
-use crate::model::{Account, Change, CronLine, IncidentKind, Region, Severity};
+use crate::model::{Account, Change, IncidentKind, Region, Severity};
 
 /// Bytes of the key of a signature, at least.
 const SHORTEST_KEY: usize = 16;
@@ -214,11 +214,17 @@ impl Alert {
     /// Reads the files that hold secrets, and says what is wrong.
     pub(super) fn settle(&mut self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        read_secret(&mut self.url, self.url_file.as_ref(), &["url_file"], &["url"], &mut problems);
-        read_secret(&mut self.secret, self.secret_file.as_ref(), &["secret_file"], &["secret"], &mut problems);
+        let mut settle = |key: &'static [&'static str], secret: &mut _, file: Option<&PathBuf>, name: &str| {
+            if let Err((value, problem)) = Secret::settle(secret, file, name) {
+                problems.push((key, value, problem));
+            }
+        };
+        settle(&["url_file"], &mut self.url, self.url_file.as_ref(), "url");
+        settle(&["secret_file"], &mut self.secret, self.secret_file.as_ref(), "secret");
         if let Some(smtp) = &mut self.smtp {
-            let keys: [&[&str]; 2] = [&["smtp", "password_file"], &["smtp", "password"]];
-            read_secret(&mut smtp.password, smtp.password_file.as_ref(), keys[0], keys[1], &mut problems);
+            settle(&["smtp", "password_file"], &mut smtp.password, smtp.password_file.as_ref(), "password");
+        }
+        if let Some(smtp) = &self.smtp {
             let to_fault = smtp.to.is_empty().then(|| ("[]".to_owned(), "expected at least one address".to_owned()));
             let bad = smtp.to.iter().find_map(|to| Some((format!("\"{to}\""), check_mailbox(to).err()?)));
             problems.extend(to_fault.or(bad).map(|(value, problem)| (&["smtp", "to"][..], Some(value), problem)));
@@ -244,13 +250,13 @@ impl Alert {
             problems.push((&["template"], None, format!("not a template: {error}")));
         }
         if let Some(digest) = &self.digest {
-            if let Err(error) = CronLine::parse(&digest.cron) {
-                let problem = format!("{error}; expected a cron expression such as \"0 9 * * 1-5\"");
-                problems.push((&["digest", "cron"], Some(format!("\"{}\"", digest.cron)), problem));
-            }
-            if digest.time_zone.parse::<Tz>().is_err() {
-                let problem = "not an IANA time zone; expected one such as \"Europe/Berlin\"".to_owned();
-                problems.push((&["digest", "time_zone"], Some(format!("\"{}\"", digest.time_zone)), problem));
+            for (key, problem) in check_instants(&digest.cron, &digest.time_zone) {
+                let (key, value): (&'static [&'static str], _) = if key == "cron" {
+                    (&["digest", "cron"], &digest.cron)
+                } else {
+                    (&["digest", "time_zone"], &digest.time_zone)
+                };
+                problems.push((key, Some(format!("\"{value}\"")), problem));
             }
         }
         problems
@@ -317,28 +323,6 @@ fn check_key(text: &str) -> Result<(), String> {
 
 fn any(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|pattern| WildMatch::new(pattern).matches(text))
-}
-
-fn read_secret(
-    secret: &mut Option<Secret>,
-    file: Option<&PathBuf>,
-    file_key: &'static [&'static str],
-    key: &'static [&'static str],
-    problems: &mut Vec<Problem>,
-) {
-    let Some(file) = file else { return };
-    let name = key.last().copied().unwrap_or_default();
-    if secret.is_some() {
-        problems.push((file_key, None, format!("both `{name}` and `{name}_file` are set; keep one")));
-        return;
-    }
-    match Secret::read(file) {
-        Ok(read) => *secret = Some(read),
-        Err(error) => {
-            let shown = Some(format!("\"{}\"", file.display()));
-            problems.push((file_key, shown, format!("the file cannot be read: {error}")));
-        }
-    }
 }
 
 /// Checks an address of mail, with or without a name before it.

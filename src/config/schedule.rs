@@ -1,9 +1,12 @@
 //! `[schedule]`: when `trustwatch run` scans.
 
+use chrono::DateTime;
+use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TimeSpan;
+use crate::model::CronLine;
 
 /// When `trustwatch run` scans.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -57,4 +60,23 @@ impl Default for Schedule {
             missed: Missed::default(),
         }
     }
+}
+
+/// What is wrong with a cron expression and the time zone that it is read in: the key and the problem of each.
+pub(super) fn check_instants(cron: &str, time_zone: &str) -> Vec<(&'static str, String)> {
+    let expected = "expected a cron expression";
+    let example = "such as \"17 * * * *\" for every hour";
+    let cron = match (cron.split_whitespace().count(), CronLine::parse(cron)) {
+        (5 | 6, Err(error)) => Some(format!("{}; {expected} {example}", error.to_string().trim_end_matches('.'))),
+        (5 | 6, Ok(line)) if line.next_after(DateTime::UNIX_EPOCH, Tz::UTC).is_none() => {
+            Some(format!("it never comes; {expected} {example}"))
+        }
+        (5 | 6, Ok(_)) => None,
+        (count, _) => Some(format!("{expected} of five or six fields, {example}, found {count}")),
+    };
+    let zone = time_zone
+        .parse::<Tz>()
+        .is_err()
+        .then(|| "not an IANA time zone; expected one such as \"Europe/Berlin\" or \"UTC\"".to_owned());
+    cron.map(|problem| ("cron", problem)).into_iter().chain(zone.map(|problem| ("time_zone", problem))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -81,6 +81,29 @@ impl Secret {
     pub fn read(file: &Path) -> std::io::Result<Self> {
         let text = std::fs::read_to_string(file)?;
         Ok(Self::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// Takes a secret from its file, where the configuration names one instead of the secret itself: the keys `name` and
+    /// `name_file`.
+    ///
+    /// # Errors
+    /// The value of `name_file` to show, and what is wrong with it.
+    pub(super) fn settle(
+        secret: &mut Option<Self>,
+        file: Option<&PathBuf>,
+        name: &str,
+    ) -> Result<(), (Option<String>, String)> {
+        let Some(file) = file else { return Ok(()) };
+        if secret.is_some() {
+            return Err((None, format!("both `{name}` and `{name}_file` are set; keep one")));
+        }
+        match Self::read(file) {
+            Ok(read) => *secret = Some(read),
+            Err(error) => {
+                return Err((Some(format!("\"{}\"", file.display())), format!("the file cannot be read: {error}")));
+            }
+        }
+        Ok(())
     }
 
     /// The secret itself: for the request that needs it, and nothing else.

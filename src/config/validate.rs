@@ -5,17 +5,15 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::DateTime;
-use chrono_tz::Tz;
-
 use super::alerts::check_mailbox;
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
+use super::schedule::check_instants;
 use super::{
     Alert, Config, Expiry, Http, Organization, Ownership, RegionSelection, Remediation, Retention, Schedule, Secret,
     Store, TimeSpan,
 };
-use crate::model::{AccountId, CronLine};
+use crate::model::AccountId;
 
 /// The longest time that any limit can be.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -210,28 +208,13 @@ impl Check<'_> {
     }
 
     fn schedule(&mut self, path: &[&str], schedule: &Schedule) {
-        let example = "such as \"17 * * * *\" for every hour";
-        let problem = match (schedule.cron.split_whitespace().count(), CronLine::parse(&schedule.cron)) {
-            (5 | 6, Err(error)) => {
-                let error = error.to_string();
-                Some(format!("{}; expected a cron expression {example}", error.trim_end_matches('.')))
-            }
-            (5 | 6, Ok(line)) if line.next_after(DateTime::UNIX_EPOCH, Tz::UTC).is_none() => {
-                Some(format!("it never comes; expected a cron expression {example}"))
-            }
-            (5 | 6, Ok(_)) => None,
-            (count, _) => Some(format!("expected a cron expression of five or six fields, {example}, found {count}")),
-        };
-        if let Some(problem) = problem {
-            self.fault(&[path, &["cron"]].concat(), Some(quoted(&schedule.cron)), problem);
+        for (key, problem) in check_instants(&schedule.cron, &schedule.time_zone) {
+            let value = if key == "cron" { &schedule.cron } else { &schedule.time_zone };
+            self.fault(&[path, &[key]].concat(), Some(quoted(value)), problem);
         }
         if schedule.jitter.0 > LONGEST_JITTER {
             let problem = format!("expected at most {}", TimeSpan(LONGEST_JITTER));
             self.fault(&[path, &["jitter"]].concat(), Some(quoted(schedule.jitter)), problem);
-        }
-        if schedule.time_zone.parse::<Tz>().is_err() {
-            let problem = "not an IANA time zone; expected one such as \"Europe/Berlin\" or \"UTC\"";
-            self.fault(&[path, &["time_zone"]].concat(), Some(quoted(&schedule.time_zone)), problem);
         }
     }
 
@@ -307,16 +290,8 @@ impl Check<'_> {
         if let Some(problem) = store.schema_problem() {
             self.fault(&["store", "schema"], Some(quoted(&store.schema)), problem);
         }
-        if store.password.is_some() && store.password_file.is_some() {
-            self.fault(&["store", "password_file"], None, "both `password` and `password_file` are set; keep one");
-        } else if let Some(file) = &store.password_file {
-            match Secret::read(file) {
-                Ok(password) => store.password = Some(password),
-                Err(error) => {
-                    let problem = format!("the file cannot be read: {error}");
-                    self.fault(&["store", "password_file"], Some(quoted(file.display())), problem);
-                }
-            }
+        if let Err((value, problem)) = Secret::settle(&mut store.password, store.password_file.as_ref(), "password") {
+            self.fault(&["store", "password_file"], value, problem);
         }
         if !(LEASE.0..=LEASE.1).contains(&store.lease.0) {
             let problem = format!("expected {} to {}", TimeSpan(LEASE.0), TimeSpan(LEASE.1));

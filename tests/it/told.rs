@@ -275,6 +275,10 @@ async fn a_channel_that_cannot_be_is_refused_with_the_key_and_the_line() {
             "not an IANA time zone",
         ),
         (
+            "channel = \"slack\"\nurl_file = \"url\"\ndigest = { cron = \"0 9 30 2 *\" }",
+            "alerts[0].digest.cron = \"0 9 30 2 *\" (trustwatch.toml, line 5): it never comes",
+        ),
+        (
             "channel = \"email\"\nsmtp = { host = \"h\", from = \"me\", to = [] }",
             "alerts[0].smtp.from = \"me\" (trustwatch.toml, line 4): expected an address",
         ),
