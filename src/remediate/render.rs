@@ -166,14 +166,25 @@ fn hcl(text: &str) -> String {
     json!(text).to_string().replace("${", "$${").replace("%{", "%%{")
 }
 
+/// The external id is given as a variable, so that it is in no file.
+const EXTERNAL_ID: &str = r#"
+variable "external_id" {
+  description = "What the trust policy of the role asks for as sts:ExternalId; null where it asks for none."
+  type        = string
+  default     = null
+  sensitive   = true
+}
+"#;
+
 fn terraform(plan: &Plan, role: &str) -> String {
     let mut text =
         format!("# Plan {} of {}: {} steps.\n", plan.id, plan.organization.replace('\n', " "), plan.steps.len());
+    text.push_str(EXTERNAL_ID);
     for step in &plan.steps {
         let label = format!("{}_{}_{}", step.zone.as_str().to_lowercase(), step.account, step.region).replace('-', "_");
         let _ = write!(
             text,
-            "\nprovider \"aws\" {{\n  alias  = \"{label}\"\n  region = \"{}\"\n\n  assume_role {{\n    role_arn = {}\n  }}\n}}\n",
+            "\nprovider \"aws\" {{\n  alias  = \"{label}\"\n  region = \"{}\"\n\n  assume_role {{\n    role_arn    = {}\n    external_id = var.external_id\n  }}\n}}\n",
             step.region,
             hcl(&role_in(role, step))
         );

@@ -70,6 +70,10 @@ async fn the_templates_are_accepted_by_their_tools() {
     let printed = crate::deploy::checked("python", &["-c", read, terraform.to_str().unwrap()]);
     let steps = plan.steps.len();
     assert_eq!(printed.trim(), format!("{} {steps}", 2 * steps));
+    // Every role is assumed with the external id that whoever applies it gives.
+    let text = std::fs::read_to_string(&terraform).unwrap();
+    assert_eq!(text.matches("external_id = var.external_id").count(), steps);
+    assert_eq!(text.matches("variable \"external_id\"").count(), 1);
 }
 
 #[tokio::test]
