@@ -54,8 +54,11 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         Asked {
             id: "changes",
             sql: format!(
-                "SELECT at, account_id, region, from_status, from_reason, to_status, to_reason, cause, scan_id
-                 FROM {view} WHERE {during} ORDER BY at DESC, account_id, region"
+                "SELECT at, account_id, account_name, region, from_status, from_reason, to_status, to_reason, cause, scan_id
+                 FROM (SELECT * FROM {view} WHERE {during}) AS changed
+                 LEFT JOIN (SELECT organization_id, account_id, account_name FROM current_accounts) AS named
+                     USING (organization_id, account_id)
+                 ORDER BY at DESC, account_id, region"
             ),
         },
     ];
