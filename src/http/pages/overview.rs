@@ -160,11 +160,12 @@ fn asked(frame: &Frame, scan: i64) -> [Asked; 5] {
                  WHERE scan_id = {scan} AND not_covered + unknown > 0 ORDER BY not_covered DESC, unknown DESC, region"
             ),
         },
+        // A bare comparison would let Postgres begin with every visit ever made, of which it expects few to be so.
         Asked {
             id: "unreadable",
             sql: format!(
                 "SELECT account_id, account_name, error_kind, error_message, ou_path FROM current_accounts
-                 WHERE {} AND outcome = 'unreachable' ORDER BY account_id",
+                 WHERE {} AND coalesce(outcome, '') = 'unreachable' ORDER BY account_id",
                 frame.is_it()
             ),
         },
