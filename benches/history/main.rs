@@ -87,6 +87,7 @@ pub async fn record(store: &dyn Store, number: i64, world: &World) -> (ScanId, D
         configuration_hash: "0123456789abcdef".into(),
         version: "0.1.0".into(),
         resumes_from: at,
+        alive_from: at,
         begins: true,
     };
     let worker = "bench:1";

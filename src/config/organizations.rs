@@ -136,6 +136,11 @@ impl Organization {
         })
     }
 
+    /// Whether who answers for an account decides whether it is audited.
+    pub fn chooses_by_owner(&self) -> bool {
+        [&self.include, &self.exclude].iter().any(|chosen| !chosen.owners.is_empty() || !chosen.teams.is_empty())
+    }
+
     /// Whether the tags of accounts are asked for, which costs a call for each.
     pub fn reads_tags(&self) -> bool {
         self.ownership.reads_tags()

@@ -31,7 +31,7 @@ pub struct Schedule {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum OnStart {
-    /// Where no completed scan has begun since the schedule's newest instant.
+    /// Where no completed scan has begun since the schedule's newest instant by the configuration as it is.
     #[default]
     IfStale,
     /// Only when the schedule says so.

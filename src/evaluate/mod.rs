@@ -92,6 +92,18 @@ impl OrganizationView {
         !self.owners_known || self.read.get(region).map_or(0, BTreeSet::len) < self.owners.len()
     }
 
+    /// Whether an owner said that an analyzer of the organization is at work in a region.
+    pub fn is_active_in(&self, region: &Region) -> bool {
+        self.regions.get(region).is_some_and(|owned| owned.active.is_some())
+    }
+
+    /// Whether an account is known to have no analyzer of this organization at work in a region: it was asked, or it may own none.
+    pub fn has_none(&self, account: AccountId, region: &Region) -> bool {
+        let may_own = !self.owners_known || self.owners.contains(&account);
+        let was_read = self.read.get(region).is_some_and(|read| read.contains(&account));
+        (was_read || !may_own) && !self.is_active_in(region)
+    }
+
     /// Whether an account may own analyzers of this organization, and could not be asked in this region: then what others
     /// list of it is all there is.
     pub fn is_unread_owner(&self, account: AccountId, region: &Region) -> bool {

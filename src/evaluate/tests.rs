@@ -69,6 +69,20 @@ fn blind() -> OrganizationView {
     OrganizationView::new([management()], true)
 }
 
+#[test]
+fn who_was_read_or_may_own_none_has_none() {
+    let (region, administrator) = (Region::new(REGION), id("222222222222"));
+    let mut organization = OrganizationView::new([management(), administrator], true);
+    note(&mut organization, REGION, &RegionFact::Listed(vec![analyzer(management(), "ORGANIZATION", "DISABLED")]));
+    assert!(organization.is_blind_in(&region), "the administrator was not read");
+    assert!(organization.has_none(management(), &region));
+    assert!(organization.has_none(member(), &region), "it is no owner any more");
+    assert!(!organization.has_none(administrator, &region));
+    let unknown = OrganizationView::new([management()], false);
+    assert!(!unknown.has_none(member(), &region), "it may be one");
+    assert!(!shared("ACTIVE").has_none(management(), &region));
+}
+
 fn verdict(listed: Vec<Analyzer>, requirement: Requirement, organization: &OrganizationView) -> Reason {
     judge(member(), &Region::new(REGION), &RegionFact::Listed(listed), requirement, organization).reason
 }

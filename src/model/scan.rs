@@ -98,7 +98,7 @@ pub struct Visit {
     pub finished_at: DateTime<Utc>,
     /// Exactly one verdict for each region of the account.
     pub coverage: Vec<RegionCoverage>,
-    /// The regions whose analyzers were listed to the end, so that one that is missing there is gone.
+    /// The regions whose analyzers were listed to the end, or that the account has left: one that is missing there is gone.
     pub regions_read: Vec<Region>,
     /// The regions in which the organization's analyzers could not be seen.
     pub blind: Vec<Region>,

@@ -105,7 +105,7 @@ pub async fn plan(engine: &Engine, remediation: &Remediation, choices: Choices) 
     let access = access(engine, &sessions, deadline).await?;
     let name = &engine.organization.name;
     let store: &dyn Store = engine.store.as_ref();
-    let ground = store.ground(name, access.delegated_administrator).await?;
+    let ground = store.ground(name, [access.management, access.delegated_administrator]).await?;
     let ground = ground.ok_or_else(|| NoPlan::NoScan(name.clone()))?;
     let configured = engine.organization.requirement;
     if ground.requirement != configured {

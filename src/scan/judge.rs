@@ -31,13 +31,14 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
     };
     let is_excluded = organization.excludes(&visit.account);
     match facts {
-        Facts::NotReached => {
-            visit.outcome = VisitOutcome::Pending;
-            visit.coverage = everywhere(Reason::NotReached);
-        }
+        // The list says so, and the configuration: nobody has to go there.
         _ if visit.account.state != AccountState::Active => {
             visit.outcome = VisitOutcome::NotActive;
             visit.coverage = everywhere(Reason::AccountNotActive);
+        }
+        Facts::NotReached if !is_excluded => {
+            visit.outcome = VisitOutcome::Pending;
+            visit.coverage = everywhere(Reason::NotReached);
         }
         Facts::Entered(regions) => {
             judge_regions(&mut visit, regions, organization, view);
@@ -55,7 +56,7 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
             visit.coverage = everywhere(failure.kind.reason());
             visit.failure = Some(failure);
         }
-        Facts::NotTried | Facts::Unreachable(_) => {
+        Facts::NotTried | Facts::Unreachable(_) | Facts::NotReached => {
             visit.outcome = VisitOutcome::Excluded;
             visit.coverage = everywhere(Reason::Excluded);
         }
@@ -108,7 +109,9 @@ fn judge_regions(
             Seen::Fact(RegionFact::Failed(failure)) => {
                 failures.entry(failure.kind).or_insert((0, failure)).0 += 1;
             }
-            Seen::Fact(_) | Seen::LeftOut => {}
+            // None is at work there any more.
+            Seen::Fact(RegionFact::NotOptedIn) => visit.regions_read.push(region),
+            Seen::Fact(RegionFact::NotSupported) | Seen::LeftOut => {}
         }
         visit.coverage.push(row);
     }
@@ -140,4 +143,32 @@ fn explained(mut failure: Failure, regions: usize, asked: usize) -> Failure {
 
 fn is_not_applicable(fact: &RegionFact) -> bool {
     matches!(fact, RegionFact::NotOptedIn | RegionFact::NotSupported)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::config::Selector;
+    use crate::model::Account;
+
+    #[test]
+    fn what_the_list_and_the_configuration_say_needs_no_visit() {
+        let id = "111111111111".parse().unwrap();
+        let exclude = Selector { accounts: vec![id], ..Selector::default() };
+        let (all, but_one) = (Organization::named("main"), Organization { exclude, ..Organization::named("main") });
+        for (organization, state, reason) in [
+            (&all, AccountState::Active, Reason::NotReached),
+            (&but_one, AccountState::Active, Reason::Excluded),
+            (&all, AccountState::Suspended, Reason::AccountNotActive),
+            (&but_one, AccountState::Suspended, Reason::AccountNotActive),
+        ] {
+            let account = Account { id, name: "x".into(), state, ou_path: None, tags: None, owned_by: None };
+            let (at, findings) = (DateTime::UNIX_EPOCH, Vec::new());
+            let audit = Audit { account, started_at: at, finished_at: at, facts: Facts::NotReached, findings };
+            let visit = visit(audit, organization, &OrganizationView::default(), &[Region::new("eu-west-1")]);
+            assert_eq!(visit.coverage[0].coverage.reason, reason);
+        }
+    }
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ use crate::clock::Clock;
 use crate::config::{Findings, Limits as Settings, Organization};
 use crate::metrics;
 use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger, hex};
-use crate::store::{How, Joined, Known, NewScan, Store, StoreError};
+use crate::store::{Clash, How, Joined, Known, NewScan, Store, StoreError};
 
 use patience::Patience;
 use pipeline::{Begun, Left};
@@ -44,6 +45,10 @@ pub use limits::{Allowance, Limits};
 pub use progress::{Progress, Snapshot};
 pub use selection::Selection;
 pub use sessions::Sessions;
+
+/// For how long a scan may have been left alone and be gone on with. The accounts that are left are judged by what the owners of
+/// the organization's analyzers said before that.
+const LEFT_BEHIND: TimeDelta = TimeDelta::minutes(30);
 
 /// What a scan works with.
 #[derive(Clone)]
@@ -138,8 +143,9 @@ impl Engine {
             scheduled_for: request.scheduled_for,
             started_at,
             requirement: self.organization.requirement,
-            configuration_hash: configuration_hash(&self.organization),
+            configuration_hash: self.configuration_hash(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            alive_from: started_at - LEFT_BEHIND,
             resumes_from: started_at.checked_sub_signed(scan_deadline).unwrap_or(DateTime::UNIX_EPOCH),
             begins: request.begins,
         };
@@ -186,6 +192,19 @@ impl Engine {
             other => other?,
         };
         Ok(Outcome { scan_id, state, error, cost })
+    }
+
+    /// A hash of everything in the configuration that can change a verdict. Who answers for an account can where accounts are chosen
+    /// by that.
+    pub fn configuration_hash(&self) -> String {
+        let organization = &self.organization;
+        let Organization { regions, requirement, include, exclude, exclude_regions, ownership, .. } = organization;
+        let mut parts = vec![json!([regions, requirement, include, exclude, exclude_regions])];
+        if organization.chooses_by_owner() {
+            parts.push(json!([ownership.owner_tag, ownership.team_tag, ownership.listed]));
+        }
+        let text = parts.iter().map(Value::to_string).collect::<String>();
+        hex(&Sha256::digest(text.as_bytes())[..8])
     }
 
     async fn take_part(
@@ -269,15 +288,24 @@ impl Engine {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let id = &discovered.organization_id;
-        if let Some(name) = patience
+        let clash = patience
             .with("identify_organization", |store| store.identify_organization(scan_id, id, &self.others))
-            .await?
-        {
-            return Ok(Err(format!(
-                "{id} is configured twice, as `{name}` and as `{}`: each would overwrite the other's results; remove one, or \
-                 check their credentials",
-                self.organization.name
-            )));
+            .await?;
+        let here = &self.organization.name;
+        match clash {
+            None => {}
+            Some(Clash::NamedToo(name)) => {
+                return Ok(Err(format!(
+                    "{id} is configured twice, as `{name}` and as `{here}`: each would overwrite the other's results; remove one, \
+                     or check their credentials"
+                )));
+            }
+            Some(Clash::OfAnother(other)) => {
+                return Ok(Err(format!(
+                    "`{here}` has been {other} so far, and is {id} now: check `profile` and `reader_role_arn`; if {id} is meant, give \
+                     it another name, so that the results of the two are not taken for one"
+                )));
+            }
         }
         patience.with("keep_discovered", |store| store.keep_discovered(scan_id, &discovered)).await?;
         // Of several who found out at once, all go by the first.
@@ -305,11 +333,4 @@ fn log_cost(scan_id: ScanId, cost: &ScanCost) {
         bound_by = cost.bound_by,
         "what the scan cost"
     );
-}
-
-/// A hash of everything in the configuration that can change a verdict.
-fn configuration_hash(organization: &Organization) -> String {
-    let Organization { regions, requirement, include, exclude, exclude_regions, .. } = organization;
-    let text = serde_json::json!([regions, requirement, include, exclude, exclude_regions]).to_string();
-    hex(&Sha256::digest(text.as_bytes())[..8])
 }

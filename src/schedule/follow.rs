@@ -91,7 +91,8 @@ impl Follower {
         }
         // A clock that was ahead when we started must not make everything since look missed.
         self.up_since = self.up_since.min(now);
-        let Past { scheduled, completed, at_work } = store.past(&organization.name, now).await?;
+        let Past { scheduled, completed, at_work } =
+            store.past(&organization.name, &self.engine.configuration_hash(), now).await?;
         if at_work {
             match self.scan(Request::to_take_part(), stop).await {
                 // It has ended meanwhile, or could not be gone on with and is closed.

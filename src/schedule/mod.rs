@@ -106,7 +106,7 @@ impl Timetable {
 pub struct Before {
     /// The newest instant of the schedule, up to now, that has a scan, however it ended.
     pub scheduled: Option<DateTime<Utc>>,
-    /// When the newest completed scan of all accounts began.
+    /// When the newest completed scan of all accounts began that went by the configuration as it is.
     pub completed: Option<DateTime<Utc>>,
 }
 

@@ -36,7 +36,7 @@ pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, RuleDrift, ScanRepor
 pub use sqlite::{check_writable, file_of};
 pub use stamp::Stamp;
 pub use transfer::{Moved, transfer};
-pub use work::{How, Joined, Known, NewScan, Overview, Past, Tally, Work};
+pub use work::{Clash, How, Joined, Known, NewScan, Overview, Past, Tally, Work};
 
 /// What a database says of its own schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,14 +117,14 @@ pub trait Store: Send + Sync {
     /// behind, where it is the same in kind and configuration. One that cannot be gone on with is closed as `incomplete`.
     async fn begin_scan(&self, scan: &NewScan, worker: &str) -> Result<Joined, StoreError>;
 
-    /// Says which organization a scan is of, once AWS has told. Where it is known by a name of `others`, that name is
-    /// returned and nothing is changed: two names for one organization would overwrite each other's results.
+    /// Says which organization a scan is of, once AWS has told; of a clash nothing is changed. `others` are the names of the other
+    /// configured organizations. A standalone account that is in an organization by now is closed as what it was.
     async fn identify_organization(
         &self,
         scan: ScanId,
         organization_id: &str,
         others: &[String],
-    ) -> Result<Option<String>, StoreError>;
+    ) -> Result<Option<Clash>, StoreError>;
 
     /// Keeps what was discovered, for all who take part; the first word counts.
     async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError>;
@@ -242,7 +242,12 @@ pub trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// The scans of an organization, by its name in the configuration, up to an instant.
-    async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError>;
+    async fn past(
+        &self,
+        organization_name: &str,
+        configuration_hash: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Past, StoreError>;
 
     /// What there is to say of an organization's scans, by its name in the configuration.
     async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError>;
@@ -252,7 +257,7 @@ pub trait Store: Send + Sync {
     async fn ground(
         &self,
         organization_name: &str,
-        administrator: Option<AccountId>,
+        owners: [Option<AccountId>; 2],
     ) -> Result<Option<Ground>, StoreError>;
 
     /// Says that something is about to be changed in AWS; returns its number.

@@ -21,7 +21,7 @@ pub struct Ground {
     pub standing: Vec<Standing>,
     /// What is not to be touched.
     pub left: Vec<Left>,
-    /// The regions in which the delegated administrator cannot own an analyzer, or could not be read.
+    /// Where the accounts that may own analyzers of the organization cannot own one, or could not be read.
     pub closed: Vec<Closed>,
 }
 
@@ -83,11 +83,16 @@ pub struct Left {
     pub example_account_id: String,
 }
 
-/// A region in which the delegated administrator cannot own an analyzer, or could not be read.
+/// A region in which an account cannot own an analyzer, or could not be read.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Closed {
+    /// The account.
+    #[sqlx(try_from = "String")]
+    pub account_id: Id,
     /// The region.
     pub region: String,
+    /// The status of its verdict.
+    pub status: String,
     /// The reason of its verdict.
     pub reason: String,
 }

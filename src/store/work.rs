@@ -27,6 +27,8 @@ pub struct NewScan {
     pub version: String,
     /// A scan that a dead process left behind is gone on with if it began no earlier than this.
     pub resumes_from: DateTime<Utc>,
+    /// And if something was recorded in it, or somebody alive in it, no earlier than this.
+    pub alive_from: DateTime<Utc>,
     /// Whether one is begun where there is none to take part in.
     pub begins: bool,
 }
@@ -51,6 +53,15 @@ pub enum How {
     Joined,
     /// A process that is dead left it behind.
     Resumed,
+}
+
+/// Why a scan cannot be of the organization that AWS names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clash {
+    /// It is configured under this name too: each would overwrite the other's results.
+    NamedToo(String),
+    /// The name is that of this organization, by AWS's id, which has members: its results would stand still beside the others.
+    OfAnother(String),
 }
 
 /// How a scan is getting on, over all who take part.
@@ -101,7 +112,7 @@ pub struct Known {
 pub struct Past {
     /// The newest instant of the schedule, up to now, that has a scan.
     pub scheduled: Option<DateTime<Utc>>,
-    /// When the newest scan of all accounts that was completed began.
+    /// When the newest scan of all accounts began that was completed, and by the configuration that was asked about.
     pub completed: Option<DateTime<Utc>>,
     /// Whether there is a scheduled one, or one of a start, that has not ended.
     pub at_work: bool,

@@ -11,7 +11,7 @@ use trustwatch::config::{Alert, Alerting, Exemption};
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ActionEnd, Attempt, Claimed, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
+    ActionEnd, Attempt, Claimed, Clash, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
     Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Settled, Store,
     StoreError, Tally, Work,
 };
@@ -122,7 +122,7 @@ impl Store for Both {
         scan: ScanId,
         organization_id: &str,
         others: &[String],
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<Clash>, StoreError> {
         let here = self.sqlite.identify_organization(scan, organization_id, others).await;
         same(here, self.postgres.identify_organization(scan, organization_id, others).await)
     }
@@ -274,8 +274,9 @@ impl Store for Both {
         same(here, self.postgres.abandon_scans(organization_name, worker, problem, at).await)
     }
 
-    async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
-        same(self.sqlite.past(organization_name, now).await, self.postgres.past(organization_name, now).await)
+    async fn past(&self, organization_name: &str, hash: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
+        let here = self.sqlite.past(organization_name, hash, now).await;
+        same(here, self.postgres.past(organization_name, hash, now).await)
     }
 
     async fn finish_scan(
@@ -299,10 +300,10 @@ impl Store for Both {
     async fn ground(
         &self,
         organization_name: &str,
-        administrator: Option<AccountId>,
+        owners: [Option<AccountId>; 2],
     ) -> Result<Option<Ground>, StoreError> {
-        let here = self.sqlite.ground(organization_name, administrator).await?;
-        let there = self.postgres.ground(organization_name, administrator).await?;
+        let here = self.sqlite.ground(organization_name, owners).await?;
+        let there = self.postgres.ground(organization_name, owners).await?;
         assert_eq!(format!("{here:?}"), format!("{there:?}"));
         Ok(here)
     }

@@ -52,6 +52,7 @@ fn scheduled(instant: DateTime<Utc>) -> NewScan {
         configuration_hash: "same".into(),
         version: "0".into(),
         resumes_from: instant,
+        alive_from: instant,
         begins: true,
     }
 }
@@ -207,6 +208,7 @@ async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_ano
         (Box::new(|new: NewScan| new) as Box<dyn Fn(NewScan) -> NewScan>, How::Resumed),
         (Box::new(|new| NewScan { trigger: Trigger::Startup, ..new }), How::Resumed),
         (Box::new(|new| NewScan { resumes_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }), How::Began),
+        (Box::new(|new| NewScan { alive_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }), How::Began),
         (Box::new(|new| NewScan { configuration_hash: "another".into(), ..new }), How::Began),
         (Box::new(|new| NewScan { trigger: Trigger::Manual, ..new }), How::Began),
     ] {

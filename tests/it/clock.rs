@@ -114,6 +114,7 @@ async fn what_two_members_saw_of_one_owner_may_be_recorded_in_any_order(kept: Ke
         configuration_hash: String::new(),
         version: String::new(),
         resumes_from: noon(),
+        alive_from: noon(),
         begins: true,
     };
     let scan = story.store.begin_scan(&begun, "test").await.unwrap().scan_id;

@@ -162,6 +162,7 @@ async fn a_scan_of_a_dead_process_with_another_configuration_is_closed_by_the_ne
         configuration_hash: "another".into(),
         version: "0".into(),
         resumes_from: engine.clock.now(),
+        alive_from: engine.clock.now(),
         begins: true,
     };
     story.store.begin_scan(&begun, "dead").await.unwrap();

@@ -198,6 +198,7 @@ async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
         configuration_hash: String::new(),
         version: String::new(),
         resumes_from: at(day(11, 23), 9),
+        alive_from: at(day(11, 23), 9),
         begins: false,
     };
     let joined = store.begin_scan(&resumed, "new").await.unwrap();

@@ -54,5 +54,6 @@ mod stories;
 mod support;
 mod told;
 mod truth;
+mod unheard;
 mod watched;
 mod week;

@@ -7,6 +7,7 @@ use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::weather::{Effect, Rule};
 use crate::awssim::world::Role;
+use crate::invariants;
 use crate::support::{Story, scan};
 
 async fn accounts_found(scenario: Scenario) -> usize {
@@ -137,6 +138,31 @@ async fn a_standalone_account_is_audited_alone() {
     assert_eq!(story.verdict(&account, "eu-west-1").await, "covered account_analyzer");
     assert_eq!(story.verdict(&account, "us-east-1").await, "not_covered no_analyzer");
     assert_eq!(story.sim.counters().calls("sts:AssumeRole"), 0);
+}
+
+#[tokio::test]
+async fn a_standalone_account_that_joins_an_organization_is_one_account_still() {
+    let story = Story::begin(&Scenario::calm(2)).await;
+    let organization = story.sim.world().organization.take();
+    let account = story.sim.world().caller.clone();
+    story.complete_scan().await;
+    story.sim.world().organization = organization;
+    let report = story.complete_scan().await;
+    let rows = "SELECT DISTINCT organization_id FROM current_coverage";
+    assert_eq!(story.rows(rows).await, [[report.scan.organization_id.clone().unwrap()]]);
+    let closed = "SELECT DISTINCT account_id, cause FROM coverage_transitions WHERE to_status IS NULL";
+    assert_eq!(story.rows(closed).await, [[account, "membership".to_owned()]]);
+    invariants::hold(story.store.as_ref(), "after a standalone account has joined").await;
+
+    // The other way round may be credentials of somebody else.
+    let before = story.coverage().await;
+    story.sim.world().organization = None;
+    let outcome = story.scan().await;
+    assert_eq!(outcome.state, ScanState::Failed);
+    let error = outcome.error.unwrap();
+    let was = format!("`main` has been {} so far, and is account:", report.scan.organization_id.unwrap());
+    assert!(error.contains(&was), "{error}");
+    assert_eq!(story.coverage().await, before);
 }
 
 #[tokio::test]

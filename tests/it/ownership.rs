@@ -63,6 +63,15 @@ async fn who_answers_for_an_account_is_beside_its_results_and_chooses_accounts(k
     story.sim.world().accounts.get_mut(&c).unwrap().tags.clear();
     story.complete_scan().await;
     assert_eq!(of_members().await, [["ann", "payments"], ["bob", "payments"], ["null", "null"]]);
+
+    // Whom the list gives an account to, decides whether it is audited: that is our doing.
+    story.organization.ownership.listed = BTreeMap::new();
+    story.complete_scan().await;
+    let why = format!(
+        "SELECT DISTINCT from_reason, to_reason, cause FROM coverage_transitions
+         WHERE account_id = '{b}' AND region = 'eu-west-1' AND scan_id = (SELECT max(scan_id) FROM scan_summary)"
+    );
+    assert_eq!(story.rows(&why).await, [["excluded", "no_analyzer", "configuration"]]);
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ pub async fn scan(store: &dyn Store, at: DateTime<Utc>, locked: &[&str]) {
         configuration_hash: "5f2b8a1c9d3e4f60".into(),
         version: "0.1.0".into(),
         resumes_from: at,
+        alive_from: at,
         begins: true,
     };
     let scan = store.begin_scan(&scan, WORKER).await.unwrap().scan_id;

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use trustwatch::clock::Clock;
 use trustwatch::config::{Rate, Remediation, Schedule};
+use trustwatch::model::Requirement;
 use trustwatch::schedule::{Follower, Timetable};
 
 use crate::awssim::Scenario;
@@ -64,4 +65,20 @@ async fn every_hour_of_a_week_has_its_scan_once(kept: Kept) {
     invariants::hold(story.store.as_ref(), "a week").await;
 }
 
-on_each_engine!(every_hour_of_a_week_has_its_scan_once);
+async fn results_by_another_configuration_are_stale_at_the_next_start(kept: Kept) {
+    let mut story = Story::begin_in(kept, &Scenario::calm(1)).await;
+    let clock = Arc::new(ManualClock::at(at("2026-10-22T00:20:00Z")));
+    let stop = CancellationToken::new();
+    let start = |story: &Story| {
+        let mut engine = story.engine();
+        engine.clock = clock.clone();
+        Follower::new(engine, Timetable::read(&Schedule::default(), "main").unwrap(), Remediation::default())
+    };
+    assert!(start(&story).tick(&stop).await.unwrap().is_some());
+    assert!(start(&story).tick(&stop).await.unwrap().is_none(), "the results are of this hour");
+    story.organization.requirement = Requirement::Account;
+    assert!(start(&story).tick(&stop).await.unwrap().is_some(), "they are of another rule");
+    assert!(start(&story).tick(&stop).await.unwrap().is_none());
+}
+
+on_each_engine!(every_hour_of_a_week_has_its_scan_once, results_by_another_configuration_are_stale_at_the_next_start,);

@@ -15,6 +15,8 @@ pub struct Open {
     pub analyzer_arn: Option<String>,
     /// Of an unknown: the answer before it.
     pub last_known: Option<LastKnown>,
+    /// Of such an answer: whether everything in the configuration that can change a verdict is as it was in the scan that saw it.
+    pub same_configuration: bool,
 }
 
 /// An answer that an unknown hides.
@@ -77,14 +79,16 @@ pub struct Changes {
 /// be seen.
 pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind: &[Region]) -> Changes {
     let mut changes = Changes::default();
-    let configured = if account.same_configuration { Cause::World } else { Cause::Configuration };
+    // An account that was moved into an OU that is left out was moved by the world.
+    let configured = |is_same: bool| if is_same { Cause::World } else { Cause::Configuration };
+    let by_now = configured(account.same_configuration);
     for now in seen {
         let before = open.iter().find(|before| before.region == now.region);
         let Coverage { reason: seen_reason, analyzer_arn } = now.coverage.clone();
         let blind = blind.contains(&now.region);
         let region = now.region.clone();
         let Some(before) = before else {
-            let cause = if open.is_empty() { Cause::Membership } else { configured };
+            let cause = if open.is_empty() { Cause::Membership } else { by_now };
             let opening = Opening {
                 region,
                 reason: seen_reason,
@@ -107,11 +111,10 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
             }
             continue;
         }
-        let why = |from: Reason, requirement: Requirement| {
+        let why = |from: Reason, requirement: Requirement, left_out: Cause| {
             let otherwise = keep_reason_while_blind(Some(from), now.by_requirement.under(requirement), blind);
             if from == Reason::Excluded || reason == Reason::Excluded {
-                // An account that was moved into an OU that is left out was moved by the world.
-                configured
+                left_out
             } else if otherwise == from {
                 Cause::Configuration
             } else {
@@ -130,7 +133,7 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
             (false, _) => before.last_known,
         };
         let is_left_out = before.reason == Reason::Excluded || reason == Reason::Excluded;
-        let cause = match why(before.reason, account.requirement) {
+        let cause = match why(before.reason, account.requirement, by_now) {
             cause if is_left_out => cause,
             _ if !was_known || !now_known => Cause::Visibility,
             cause => cause,
@@ -138,14 +141,15 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
         let known_cause = match last_known {
             _ if was_known || !now_known || cause != Cause::Visibility => None,
             None => Some(Cause::Membership),
-            Some(known) => (known.reason != reason).then(|| why(known.reason, known.requirement)),
+            Some(known) => (known.reason != reason)
+                .then(|| why(known.reason, known.requirement, configured(before.same_configuration))),
         };
         changes.close.push((before.region.clone(), None));
         let from = Some(before.reason);
         changes.open.push(Opening { region, reason, analyzer_arn, from, cause, last_known, known_cause });
     }
     let is_gone = |before: &&Open| !seen.iter().any(|now| now.region == before.region);
-    changes.close.extend(open.iter().filter(is_gone).map(|before| (before.region.clone(), Some(configured))));
+    changes.close.extend(open.iter().filter(is_gone).map(|before| (before.region.clone(), Some(by_now))));
     changes
 }
 

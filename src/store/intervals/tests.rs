@@ -13,7 +13,7 @@ fn account() -> Account {
 }
 
 fn open(region: &str, reason: Reason) -> Open {
-    Open { region: Region::new(region), reason, analyzer_arn: None, last_known: None }
+    Open { region: Region::new(region), reason, analyzer_arn: None, last_known: None, same_configuration: true }
 }
 
 fn seen(region: &str, reason: Reason) -> RegionCoverage {
@@ -29,7 +29,8 @@ fn becomes(account: &Account, before: &Open, now: &RegionCoverage) -> Opening {
 
 /// The same interval again, as it will be read back.
 fn reopened(opening: &Opening) -> Open {
-    Open { region: opening.region.clone(), reason: opening.reason, analyzer_arn: None, last_known: opening.last_known }
+    let (region, reason, last_known) = (opening.region.clone(), opening.reason, opening.last_known);
+    Open { region, reason, analyzer_arn: None, last_known, same_configuration: true }
 }
 
 #[test]
@@ -130,6 +131,13 @@ fn leaving_out_is_ours_if_we_changed_our_mind_and_the_worlds_if_it_moved() {
     assert_eq!((out.cause, out.known_cause), (Cause::Configuration, None));
     let back = becomes(&reconfigured, &open("a", Reason::Excluded), &seen("a", Reason::NoAnalyzer));
     assert_eq!(back.cause, Cause::Configuration);
+    // So it is behind an unknown: what counts is the configuration of the scan that saw the last answer.
+    let locked = becomes(&reconfigured, &open("a", Reason::Excluded), &seen("a", Reason::RoleNotAssumable));
+    for (same_configuration, cause) in [(false, Cause::Configuration), (true, Cause::World)] {
+        let hidden = Open { same_configuration, ..reopened(&locked) };
+        let entered = becomes(&account(), &hidden, &seen("a", Reason::NoAnalyzer));
+        assert_eq!((entered.cause, entered.known_cause), (Cause::Visibility, Some(cause)));
+    }
 }
 
 #[test]

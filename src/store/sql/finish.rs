@@ -215,16 +215,18 @@ async fn write_stages(connection: &mut Connection, scan: ScanId, cost: &ScanCost
     .map(|_| ())
 }
 
+/// A member that left.
+#[derive(FromRow)]
+struct Left {
+    account_key: i32,
+    account_id: String,
+    organization_key: i32,
+    scan_id: ScanId,
+    changed_at: Option<Stamp>,
+}
+
 /// Every account on the list has a visit, so a member without one has left: what held for it ends.
 async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
-    #[derive(FromRow)]
-    struct Left {
-        account_key: i32,
-        account_id: String,
-        organization_key: i32,
-        scan_id: ScanId,
-        changed_at: Option<Stamp>,
-    }
     let left: Vec<Left> = sqlx::query_as(
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
          FROM scan JOIN account USING (organization_key)
@@ -236,8 +238,30 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     .fetch_all(&mut *connection)
     .await
     .doing(DOING)?;
+    close_members(connection, scan, &left, at).await
+}
+
+/// Of a standalone account that is in an organization by now, what held for it as such ends.
+pub async fn close_organization(connection: &mut Connection, scan: ScanId, key: i32) -> Result<(), StoreError> {
+    let left: Vec<Left> = sqlx::query_as(
+        "SELECT account_key, account_id, organization_key, scan_id, changed_at FROM account
+         WHERE organization_key = $1 AND left_at IS NULL",
+    )
+    .bind(key)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let started: Stamp = sqlx::query_scalar("SELECT started_at FROM scan WHERE scan_id = $1")
+        .bind(scan)
+        .fetch_one(&mut *connection)
+        .await
+        .doing(DOING)?;
+    close_members(connection, scan, &left, started).await
+}
+
+async fn close_members(connection: &mut Connection, scan: ScanId, left: &[Left], at: Stamp) -> Result<(), StoreError> {
     let Some(organization_key) = left.first().map(|left| left.organization_key) else { return Ok(()) };
-    let table = Table::of(&left)
+    let table = Table::of(left)
         .integer("account_key", |left| i64::from(left.account_key))
         .stamp("at", |left| at.no_earlier_than(left.changed_at))
         .integer("last_scan_id", |left| left.scan_id)

@@ -27,7 +27,7 @@ use crate::config::{Alert, Alerting, Exemption};
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, Attempt, Claimed, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
+    ActionEnd, Attempt, Claimed, Clash, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
     Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Settled, Store,
     StoreError, Tally, Work,
 };
@@ -43,7 +43,7 @@ impl Store for Engine {
         scan: ScanId,
         organization_id: &str,
         others: &[String],
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<Clash>, StoreError> {
         scans::identify(self.writer()?, scan, organization_id, others).await
     }
 
@@ -56,7 +56,7 @@ impl Store for Engine {
     }
 
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError> {
-        work::known(self.writer()?, scan).await
+        work::known_to(self.writer()?, scan).await
     }
 
     async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
@@ -179,8 +179,13 @@ impl Store for Engine {
         scans::abandon(self.writer()?, organization_name, worker, problem, at).await
     }
 
-    async fn past(&self, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
-        scans::past(self.reader(), organization_name, now).await
+    async fn past(
+        &self,
+        organization_name: &str,
+        configuration_hash: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Past, StoreError> {
+        scans::past(self.reader(), organization_name, configuration_hash, now).await
     }
 
     async fn overview(&self, organization_name: &str) -> Result<Overview, StoreError> {
@@ -194,9 +199,9 @@ impl Store for Engine {
     async fn ground(
         &self,
         organization_name: &str,
-        administrator: Option<AccountId>,
+        owners: [Option<AccountId>; 2],
     ) -> Result<Option<Ground>, StoreError> {
-        remediation::ground(self.reader(), organization_name, administrator).await
+        remediation::ground(self.reader(), organization_name, owners).await
     }
 
     async fn begin_action(&self, action: &NewAction<'_>) -> Result<i64, StoreError> {

@@ -14,7 +14,7 @@ use crate::store::table::Table;
 pub async fn ground(
     pool: &Pool,
     organization_name: &str,
-    administrator: Option<AccountId>,
+    owners: [Option<AccountId>; 2],
 ) -> Result<Option<Ground>, StoreError> {
     const DOING: &str = "reading the gaps";
     #[derive(FromRow)]
@@ -53,9 +53,10 @@ pub async fn ground(
          GROUP BY why ORDER BY why",
     );
     let closed = sqlx::query_as(
-        "SELECT region, reason FROM current_coverage
-         WHERE organization_id = $1 AND account_id = $2
-           AND (status = 'unknown' OR reason IN ('region_not_opted_in', 'region_not_supported', 'account_not_active'))",
+        "SELECT account_id, region, status, reason FROM current_coverage
+         WHERE organization_id = $1 AND account_id IN ($2, $3)
+           AND (status = 'unknown' OR reason IN ('region_not_opted_in', 'region_not_supported', 'account_not_active'))
+         ORDER BY account_id, region",
     );
     Ok(Some(Ground {
         scan_id: newest.scan_id,
@@ -66,7 +67,8 @@ pub async fn ground(
         left: left.bind(id).fetch_all(pool).await.doing(DOING)?,
         closed: closed
             .bind(id)
-            .bind(administrator.as_ref().map(AccountId::as_str))
+            .bind(owners[0].as_ref().map(AccountId::as_str))
+            .bind(owners[1].as_ref().map(AccountId::as_str))
             .fetch_all(pool)
             .await
             .doing(DOING)?,

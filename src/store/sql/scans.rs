@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
 use super::super::engine::{Connection, Pool, begin as begin_transaction, now, serialize};
-use super::finish::end_scan;
+use super::finish::{close_organization, end_scan};
 use super::work::{join, worker_key};
 use crate::model::{AccountId, Region, ScanEnd, ScanId, ScanState, Scope, Trigger};
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
-use crate::store::{How, Joined, NewScan, Past, StoreError};
+use crate::store::{Clash, How, Joined, NewScan, Past, StoreError};
 
 /// How a scan ends whose process is dead.
 fn dead_end() -> ScanEnd {
@@ -26,6 +26,10 @@ struct AtWork {
     trigger: String,
     scope: String,
     started_at: Stamp,
+    /// When something was last recorded in it.
+    recorded_at: Option<Stamp>,
+    /// Until when the last of those who took part was alive, of those who did not leave.
+    alive_until: Option<Stamp>,
     requirement: String,
     configuration_hash: String,
     /// Whether another process than ours takes part in it.
@@ -33,6 +37,11 @@ struct AtWork {
 }
 
 impl AtWork {
+    /// When anything was last heard of it.
+    fn last_heard(&self) -> DateTime<Utc> {
+        [self.recorded_at, self.alive_until].into_iter().flatten().fold(self.started_at, Stamp::max).into()
+    }
+
     /// Whether it asks what the new one asks, so that one answers both.
     fn is_like(&self, scan: &NewScan) -> bool {
         let is_manual = |trigger: &str| trigger == Trigger::Manual.as_str();
@@ -52,7 +61,9 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
     let now = now(&mut transaction).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
     let at_work: Vec<AtWork> = sqlx::query_as(
-        "SELECT scan_id, trigger, scope, started_at, requirement, configuration_hash, EXISTS (
+        "SELECT scan_id, trigger, scope, started_at, requirement, configuration_hash,
+                (SELECT max(checked_at) FROM account WHERE account.scan_id = scan.scan_id) AS recorded_at,
+                (SELECT max(alive_until) FROM participant WHERE participant.scan_id = scan.scan_id) AS alive_until, EXISTS (
              SELECT 1 FROM participant
              WHERE participant.scan_id = scan.scan_id AND worker_key <> $2 AND alive_until > $3) AS is_shared
          FROM scan WHERE state = 'running' AND organization_name = $1 ORDER BY scan_id DESC",
@@ -73,7 +84,11 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
                 return Err(StoreError::ScanRunning(scan.organization_name.clone()));
             }
             joined.get_or_insert(Joined { scan_id, started_at, how: How::Joined });
-        } else if joined.is_none() && other.is_like(scan) && started_at >= scan.resumes_from {
+        } else if joined.is_none()
+            && other.is_like(scan)
+            && started_at >= scan.resumes_from
+            && other.last_heard() >= scan.alive_from
+        {
             joined = Some(Joined { scan_id, started_at, how: How::Resumed });
         } else {
             end_scan(&mut transaction, scan_id, &dead_end(), scan.started_at).await?;
@@ -159,7 +174,12 @@ async fn insert(connection: &mut Connection, scan: &NewScan) -> Result<ScanId, S
     Ok(scan_id)
 }
 
-pub async fn past(pool: &Pool, organization_name: &str, now: DateTime<Utc>) -> Result<Past, StoreError> {
+pub async fn past(
+    pool: &Pool,
+    organization_name: &str,
+    configuration_hash: &str,
+    now: DateTime<Utc>,
+) -> Result<Past, StoreError> {
     #[derive(FromRow)]
     struct Row {
         scheduled: Option<Stamp>,
@@ -170,12 +190,14 @@ pub async fn past(pool: &Pool, organization_name: &str, now: DateTime<Utc>) -> R
     let row: Row = sqlx::query_as(
         "SELECT (SELECT max(scheduled_for) FROM scan WHERE organization_name = $1 AND scheduled_for <= $2) AS scheduled,
                 (SELECT max(started_at) FROM scan
-                 WHERE organization_name = $1 AND state = 'completed' AND scope = 'all' AND started_at <= $2) AS completed,
+                 WHERE organization_name = $1 AND state = 'completed' AND scope = 'all' AND started_at <= $2
+                   AND configuration_hash = $3) AS completed,
                 EXISTS (SELECT 1 FROM scan
                         WHERE organization_name = $1 AND state = 'running' AND scope = 'all' AND trigger <> 'manual') AS at_work",
     )
     .bind(organization_name)
     .bind(Stamp::from(now))
+    .bind(configuration_hash)
     .fetch_one(pool)
     .await
     .doing("reading which scans were made")?;
@@ -191,7 +213,7 @@ pub async fn identify(
     scan: ScanId,
     organization_id: &str,
     others: &[String],
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<Clash>, StoreError> {
     const DOING: &str = "recording the organization";
     let mut transaction = begin_transaction(pool).await.doing(DOING)?;
     serialize(&mut transaction).await.doing(DOING)?;
@@ -201,7 +223,26 @@ pub async fn identify(
         .await
         .doing(DOING)?;
     if let Some(name) = known.filter(|name| others.contains(name)) {
-        return Ok(Some(name));
+        return Ok(Some(Clash::NamedToo(name)));
+    }
+    let before: Vec<(i32, String)> = sqlx::query_as(
+        "SELECT organization.organization_key, organization.organization_id
+         FROM organization JOIN scan ON scan.organization_name = organization.name
+         WHERE scan.scan_id = $1 AND organization.organization_id <> $2 AND EXISTS (
+             SELECT 1 FROM account WHERE account.organization_key = organization.organization_key AND account.left_at IS NULL)
+         ORDER BY organization.organization_key",
+    )
+    .bind(scan)
+    .bind(organization_id)
+    .fetch_all(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    let is_standalone = |id: &str| id.starts_with("account:");
+    if let Some((_, other)) = before.iter().find(|(_, id)| !is_standalone(id) || is_standalone(organization_id)) {
+        return Ok(Some(Clash::OfAnother(other.clone())));
+    }
+    for (key, _) in before {
+        close_organization(&mut transaction, scan, key).await?;
     }
     let key: i32 = sqlx::query_scalar(
         "INSERT INTO organization (organization_id, name)

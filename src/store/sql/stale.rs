@@ -1,10 +1,13 @@
-//! What a scan of some accounts learns about the others: that the organization's analyzer which covered them is gone.
+//! What a scan learns about accounts that it did not visit, because it was of others or broke off: that the organization's
+//! analyzer which covered them is gone.
 
 use sqlx::FromRow;
 
-use super::super::engine::{Connection, execute};
+use super::super::engine::{Connection, execute, fetch};
 use super::visits::{Batch, Closing, write_coverage};
-use crate::model::{Cause, Reason, Region, Requirement, ScanId};
+use super::work;
+use crate::evaluate::OrganizationView;
+use crate::model::{AnalyzerArn, Cause, Reason, Region, Requirement, ScanId};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::intervals::{LastKnown, Opening};
@@ -13,8 +16,75 @@ use crate::store::table::Table;
 
 const DOING: &str = "finishing a scan";
 
+/// What holds of accounts that a scan did not visit, because of an analyzer of the organization.
+macro_rules! covered_by_the_organizations {
+    () => {
+        "
+         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id <> scan.scan_id
+         JOIN scan AS before ON before.scan_id = account.scan_id
+         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL AND (
+              coverage.reason = 'organization_analyzer'
+              OR (coverage.reason = 'account_and_organization_analyzers' AND before.requirement IN ('organization', 'both')))"
+    };
+}
+
+/// The organization's analyzer that is named: of an account that has one of its own as well, that is the one.
+macro_rules! named {
+    () => {
+        "CASE WHEN coverage.reason = 'organization_analyzer' THEN coverage.analyzer_arn END"
+    };
+}
+
+/// An analyzer of the organization by which accounts are covered that a scan did not visit.
+#[derive(FromRow)]
+struct Covering {
+    region: String,
+    /// Its ARN, where it is named.
+    named: Option<String>,
+    /// Whether no analyzer of the organization is recorded to be at work there.
+    is_none_recorded: bool,
+}
+
+/// Those of them that are gone, by what the owners said in this scan.
+async fn gone(connection: &mut Connection, scan: ScanId) -> Result<Vec<Covering>, StoreError> {
+    let mut covering: Vec<Covering> = sqlx::query_as(concat!(
+        "SELECT covering.region, covering.named, NOT EXISTS (
+             SELECT 1 FROM analyzer
+             WHERE analyzer.organization_key = covering.organization_key AND analyzer.region = covering.region
+               AND analyzer.type = 'ORGANIZATION' AND analyzer.status = 'ACTIVE' AND analyzer.managed_by IS NULL
+               AND analyzer.valid_to IS NULL) AS is_none_recorded
+         FROM (SELECT DISTINCT scan.organization_key, coverage.region, ",
+        named!(),
+        " AS named FROM scan",
+        covered_by_the_organizations!(),
+        " WHERE scan.scan_id = $1) AS covering"
+    ))
+    .bind(scan)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let mut view = OrganizationView::default();
+    if let Some(known) = work::known(connection, scan).await? {
+        view = OrganizationView::new(known.discovered.owners.iter().copied(), known.discovered.owners_known);
+        for (owner, said) in &known.owners {
+            view.add(*owner, said);
+        }
+    }
+    covering.retain(|covering| {
+        let region = Region::new(&covering.region);
+        let owner = covering.named.as_deref().and_then(AnalyzerArn::parse).map(|arn| arn.owner);
+        if view.is_blind_in(&region) {
+            covering.is_none_recorded || owner.is_some_and(|owner| view.has_none(owner, &region))
+        } else {
+            !view.is_active_in(&region)
+        }
+    });
+    Ok(covering)
+}
+
 /// Lets no account stay covered by an organization analyzer that this scan found gone, though nobody looked at the account:
-/// it is `unknown`, `organization_analyzers_unknown`, until it is judged again.
+/// it is `unknown`, `organization_analyzers_unknown`, until it is judged again. What the owners said in this scan decides; what
+/// is recorded of an owner that was not asked may be of before it was deregistered.
 pub async fn mark(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
     #[derive(FromRow)]
     struct Row {
@@ -26,26 +96,25 @@ pub async fn mark(connection: &mut Connection, scan: ScanId, at: Stamp) -> Resul
         reason: String,
         requirement: String,
     }
-    let rows: Vec<Row> = sqlx::query_as(
+    let gone = gone(connection, scan).await?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let table = Table::of(&gone)
+        .integer("scan_id", |_| scan)
+        .text("region", |covering| covering.region.as_str())
+        .text("named", |covering| covering.named.as_deref())
+        .done();
+    let select = concat!(
         "SELECT account.account_key, account.scan_id, account.checked_at, account.changed_at, coverage.region, coverage.reason,
                 before.requirement
-         FROM scan
-         JOIN account ON account.organization_key = scan.organization_key AND account.scan_id <> scan.scan_id
-         JOIN scan AS before ON before.scan_id = account.scan_id
-         JOIN coverage ON coverage.account_key = account.account_key AND coverage.valid_to IS NULL
-         WHERE scan.scan_id = $1 AND scan.scope = 'partial' AND (
-               coverage.reason = 'organization_analyzer'
-               OR (coverage.reason = 'account_and_organization_analyzers' AND before.requirement IN ('organization', 'both')))
-           AND NOT EXISTS (
-               SELECT 1 FROM analyzer
-               WHERE analyzer.organization_key = scan.organization_key AND analyzer.region = coverage.region
-                 AND analyzer.type = 'ORGANIZATION' AND analyzer.status = 'ACTIVE' AND analyzer.managed_by IS NULL
-                 AND analyzer.valid_to IS NULL)",
-    )
-    .bind(scan)
-    .fetch_all(&mut *connection)
-    .await
-    .doing(DOING)?;
+         FROM new JOIN scan ON scan.scan_id = new.scan_id",
+        covered_by_the_organizations!(),
+        " AND coverage.region = new.region AND coalesce(",
+        named!(),
+        ", '') = coalesce(new.named, '')"
+    );
+    let rows: Vec<Row> = fetch(connection, &table, select).await.doing(DOING)?;
     let mut batch = Batch::default();
     for row in rows {
         let at = at.no_earlier_than(row.changed_at);

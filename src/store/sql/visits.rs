@@ -79,7 +79,7 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
         return Ok(recorded);
     }
     let before = accounts(connection, scan, &this, visits).await?;
-    let mut open = open_intervals(connection, &before).await?;
+    let mut open = open_intervals(connection, &before, &this.configuration_hash).await?;
     let mut batch = Batch::default();
     let mut changed = Vec::new();
     for (visit, before) in visits.iter().zip(&before) {
@@ -251,7 +251,11 @@ async fn accounts(
     visits.iter().copied().map(before).collect()
 }
 
-async fn open_intervals(connection: &mut Connection, before: &[Before]) -> Result<HashMap<i32, Vec<Open>>, StoreError> {
+async fn open_intervals(
+    connection: &mut Connection,
+    before: &[Before],
+    configuration_hash: &str,
+) -> Result<HashMap<i32, Vec<Open>>, StoreError> {
     #[derive(FromRow)]
     struct Row {
         account_key: i32,
@@ -262,11 +266,12 @@ async fn open_intervals(connection: &mut Connection, before: &[Before]) -> Resul
         last_known_at: Option<Stamp>,
         last_known_scan_id: Option<ScanId>,
         last_known_requirement: Option<String>,
+        last_known_hash: Option<String>,
     }
     let keys = Table::of(before).integer("account_key", |before| i64::from(before.account_key)).done();
     let statement = "SELECT coverage.account_key, coverage.region, coverage.reason, coverage.analyzer_arn,
                             coverage.last_known_reason, coverage.last_known_at, coverage.last_known_scan_id,
-                            scan.requirement AS last_known_requirement
+                            scan.requirement AS last_known_requirement, scan.configuration_hash AS last_known_hash
                      FROM new
                      JOIN coverage ON coverage.account_key = new.account_key AND coverage.valid_to IS NULL
                      LEFT JOIN scan ON scan.scan_id = coverage.last_known_scan_id";
@@ -284,7 +289,9 @@ async fn open_intervals(connection: &mut Connection, before: &[Before]) -> Resul
                 _ => None,
             };
         let reason: Reason = word(DOING, &row.reason)?;
-        let interval = Open { region: Region::new(&row.region), reason, analyzer_arn: row.analyzer_arn, last_known };
+        let same_configuration = row.last_known_hash.is_none_or(|hash| hash == configuration_hash);
+        let region = Region::new(&row.region);
+        let interval = Open { region, reason, analyzer_arn: row.analyzer_arn, last_known, same_configuration };
         open.entry(row.account_key).or_default().push(interval);
     }
     Ok(open)

@@ -86,19 +86,24 @@ pub async fn keep_discovered(pool: &Pool, scan: ScanId, discovered: &Discovered)
     .map(|_| ())
 }
 
-pub async fn known(pool: &Pool, scan: ScanId) -> Result<Option<Known>, StoreError> {
+pub async fn known_to(pool: &Pool, scan: ScanId) -> Result<Option<Known>, StoreError> {
+    let mut connection = pool.acquire().await.doing("reading what is known of the organization")?;
+    known(&mut connection, scan).await
+}
+
+pub async fn known(connection: &mut Connection, scan: ScanId) -> Result<Option<Known>, StoreError> {
     const DOING: &str = "reading what is known of the organization";
     let discovered: Option<Json<Discovered>> =
         sqlx::query_scalar("SELECT discovered FROM scan_work WHERE scan_id = $1 AND discovered IS NOT NULL")
             .bind(scan)
-            .fetch_optional(pool)
+            .fetch_optional(&mut *connection)
             .await
             .doing(DOING)?;
     let Some(Json(discovered)) = discovered else { return Ok(None) };
     let rows: Vec<(String, Json<OwnerView>)> =
         sqlx::query_as("SELECT account_id, regions FROM owner_view WHERE scan_id = $1 ORDER BY account_id")
             .bind(scan)
-            .fetch_all(pool)
+            .fetch_all(connection)
             .await
             .doing(DOING)?;
     let corrupt = |problem: String| StoreError::Corrupt { doing: DOING, problem };

@@ -1,0 +1,91 @@
+//! Accounts that a scan did not visit, and that it learned something about all the same.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use trustwatch::model::ScanState;
+use trustwatch::scan::{Request, Selection};
+
+use crate::alerts::watched_by_its_administrator;
+use crate::awssim::Scenario;
+use crate::awssim::control::Change;
+use crate::awssim::weather::{Effect, Rule};
+use crate::invariants;
+use crate::support::{Kept, Story, on_each_engine};
+
+const REGION: &str = "eu-west-1";
+const OPT_IN: &str = "eu-south-1";
+
+async fn scan_only(story: &Story, account: &str) {
+    let selection = Selection { accounts: vec![account.parse().unwrap()], ous: Vec::new() };
+    let request = Request { selection, ..Request::manual() };
+    let outcome = story.engine().scan(request, Arc::default(), CancellationToken::new()).await.unwrap();
+    assert_eq!(outcome.error, None);
+}
+
+async fn covered(story: &Story) -> String {
+    story.rows("SELECT count(*) FROM current_coverage WHERE status = 'covered'").await.remove(0).remove(0)
+}
+
+async fn a_list_that_breaks_off_keeps_nobody_covered_by_what_was_found_gone(kept: Kept) {
+    let (mut story, administrator) = watched_by_its_administrator(kept, 4).await;
+    story.limits.attempts = 1;
+    story.complete_scan().await;
+    let member = story.sim.members().remove(0);
+    assert_eq!(story.verdict(&member, REGION).await, "covered organization_analyzer");
+    story.sim.change(&Change::DisableTrustedAccess {});
+    story.sim.weather(vec![Rule {
+        service: Some("organizations".into()),
+        operation: Some("ListAccounts".into()),
+        account: None,
+        region: None,
+        probability: 1.0,
+        first: None,
+        effect: Effect::Error500,
+    }]);
+    let outcome = story.scan().await;
+    assert_eq!(outcome.state, ScanState::Failed);
+    assert_eq!(story.verdict(&administrator, REGION).await, "not_covered analyzer_not_active", "owners come first");
+    assert_eq!(story.verdict(&member, REGION).await, "unknown organization_analyzers_unknown");
+    assert_eq!(covered(&story).await, "0");
+    invariants::hold(story.store.as_ref(), "after a list that broke off").await;
+}
+
+async fn nobody_stays_covered_by_who_is_no_administrator_any_more(kept: Kept) {
+    let (story, administrator) = watched_by_its_administrator(kept, 4).await;
+    story.complete_scan().await;
+    story.sim.change(&Change::DeregisterDelegatedAdministrator { account: administrator.clone() });
+    let [visited, other] = [1, 2].map(|at| story.sim.members().remove(at));
+    assert_ne!(visited, administrator);
+    scan_only(&story, &visited).await;
+    assert_eq!(story.verdict(&visited, REGION).await, "not_covered no_analyzer");
+    assert_eq!(story.verdict(&other, REGION).await, "unknown organization_analyzers_unknown");
+    assert_eq!(covered(&story).await, "0");
+    invariants::hold(story.store.as_ref(), "after a partial scan").await;
+}
+
+async fn an_analyzer_in_a_region_that_its_account_left_is_gone(kept: Kept) {
+    let scenario = Scenario { opt_in_regions: vec![OPT_IN.into()], ..Scenario::calm(4) };
+    let story = Story::begin_in(kept, &scenario).await;
+    let owner = story.sim.world().caller.clone();
+    let members = story.sim.members();
+    for account in members.iter().chain([&owner]) {
+        story.sim.change(&Change::EnableRegion { account: account.clone(), region: OPT_IN.into() });
+    }
+    let (region, name, kind) = (OPT_IN.to_owned(), "watch".to_owned(), "ORGANIZATION".to_owned());
+    story.sim.change(&Change::AddAnalyzer { account: owner.clone(), region, name, kind });
+    story.complete_scan().await;
+    assert_eq!(story.verdict(&members[1], OPT_IN).await, "covered organization_analyzer");
+    story.sim.change(&Change::DisableRegion { account: owner, region: OPT_IN.into() });
+    scan_only(&story, &members[0]).await;
+    assert_eq!(story.verdict(&members[0], OPT_IN).await, "not_covered no_analyzer");
+    assert_eq!(story.verdict(&members[1], OPT_IN).await, "unknown organization_analyzers_unknown");
+    assert_eq!(story.rows("SELECT count(*) FROM current_analyzers").await, [["0"]]);
+    invariants::hold(story.store.as_ref(), "after a region was left").await;
+}
+
+on_each_engine!(
+    a_list_that_breaks_off_keeps_nobody_covered_by_what_was_found_gone,
+    nobody_stays_covered_by_who_is_no_administrator_any_more,
+    an_analyzer_in_a_region_that_its_account_left_is_gone,
+);
