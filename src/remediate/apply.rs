@@ -14,7 +14,7 @@ use super::access;
 use super::plan::{Plan, Step};
 use crate::aws::{AwsError, NewAnalyzer, Operation, Session};
 use crate::config::Remediation;
-use crate::model::{AccountId, Analyzer, AnalyzerArn, Region, Requirement, ZoneOfTrust};
+use crate::model::{AccountId, Analyzer, AnalyzerArn, ErrorKind, Region, Requirement, ZoneOfTrust};
 use crate::scan::{Engine, Limits, Sessions};
 use crate::store::{ActionEnd, NewAction, Store, StoreError};
 
@@ -157,30 +157,43 @@ impl Applier<'_> {
         self.sessions.changing(step.account, &self.remediation.role, self.deadline()).await
     }
 
-    /// The regions in which accounts are to get analyzers of their own, and in which one of the organization is at work by now.
+    /// Where an analyzer of the organization is at work that the plan knows nothing of, and where nobody can say so, though one
+    /// would make steps of the plan needless.
     async fn covered_meanwhile(&self) -> Vec<String> {
-        let alone = self.plan.requirement == Requirement::Either;
-        let regions: BTreeSet<&Region> = self
-            .plan
-            .steps
-            .iter()
-            .filter(|step| alone && step.zone == ZoneOfTrust::Account)
-            .map(|step| &step.region)
-            .collect();
+        let instead_of_own = self.plan.requirement == Requirement::Either;
+        let concerns = |step: &&Step| instead_of_own || step.zone == ZoneOfTrust::Organization;
+        let regions: BTreeSet<&Region> = self.plan.steps.iter().filter(concerns).map(|step| &step.region).collect();
         let mut covered = Vec::new();
-        if regions.is_empty() {
-            return covered;
-        }
         for owner in [self.plan.access.management, self.plan.access.delegated_administrator].into_iter().flatten() {
-            // Who cannot be read now could not be read by the scan, and then nothing was proposed that hangs on it.
-            let Ok(entered) = self.sessions.enter(owner, self.deadline()).await else { continue };
+            if regions.is_empty() {
+                break;
+            }
+            let entered = match self.sessions.enter(owner, self.deadline()).await {
+                Ok(entered) => entered,
+                // Who applies a plan need not be let in where the audit is: then what the scan saw has to do.
+                Err(error) if error.kind == ErrorKind::RoleNotAssumable => continue,
+                Err(error) => {
+                    covered.push(format!("what account {owner} has now cannot be read: {error}"));
+                    continue;
+                }
+            };
             for region in &regions {
                 let list =
                     |session, token| async move { self.engine.aws.list_analyzers(&session, region, token).await };
-                let listed = entered.all_pages(Operation::ListAnalyzers, list).await.unwrap_or_default();
+                let listed = match entered.all_pages(Operation::ListAnalyzers, list).await {
+                    Ok(listed) => listed,
+                    Err(error) => {
+                        covered.push(format!("{region}: what account {owner} has now cannot be read: {error}"));
+                        continue;
+                    }
+                };
                 let is_at_work =
                     |one: &&Analyzer| one.zone_of_trust() == Some(ZoneOfTrust::Organization) && one.is_active();
-                let found = listed.iter().find(|one| is_at_work(one) && one.location.owner == owner);
+                let is_ours = |one: &Analyzer| {
+                    let of_plan = |step: &Step| step.account == owner && step.region == **region && is_ours(step, one);
+                    self.plan.steps.iter().any(of_plan)
+                };
+                let found = listed.iter().find(|one| is_at_work(one) && one.location.owner == owner && !is_ours(one));
                 covered
                     .extend(found.map(|one| format!("{region}: {} is ACTIVE now, and covers every account", one.arn)));
             }
@@ -268,6 +281,7 @@ impl Applier<'_> {
             Err(error) => return Ok(Err(error)),
         };
         let calls = self.limits.in_visit(self.deadline());
+        let is_gone = |error: &AwsError| error.code.as_deref() == Some("ResourceNotFoundException");
         for name in &step.replaces {
             let get = || self.engine.aws.get_analyzer(&session, &step.region, name);
             match calls.call(Operation::GetAnalyzer, get).await {
@@ -276,14 +290,15 @@ impl Applier<'_> {
                         format!("{} is {} by now: it is not deleted; scan again", analyzer.arn, analyzer.status);
                     return Ok(Ok(Came::Failed(problem)));
                 }
-                // Deleted by an earlier application, or read in vain: then deleting says so.
-                Ok(_) | Err(_) => {}
+                Ok(_) => {}
+                // Deleted by an earlier application that was stopped before it could create another.
+                Err(error) if is_gone(&error) => {}
+                // What nobody can say has failed is not deleted.
+                Err(error) => return Ok(Err(error)),
             }
             let number = self.begin(step, "delete_analyzer", name).await?;
             let delete = || self.engine.aws.delete_analyzer(&session, &step.region, name);
             let deleted = calls.call(Operation::DeleteAnalyzer, delete).await;
-            // Deleted by an earlier application that was stopped before it could create another.
-            let is_gone = |error: &AwsError| error.code.as_deref() == Some("ResourceNotFoundException");
             let (result, request_id) = match &deleted {
                 Ok(changed) => ("done", changed.request_id.clone()),
                 Err(error) if is_gone(error) => ("already", error.request_id.clone()),

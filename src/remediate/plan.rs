@@ -132,6 +132,8 @@ pub enum Why {
     OrganizationNotReady,
     /// The delegated administrator cannot own an analyzer there.
     AdministratorNotThere,
+    /// The management account could not be read there: it may own an analyzer of the organization already.
+    ManagementUnread,
     /// An analyzer is being created already.
     BeingCreated,
     /// An analyzer has failed, and replacing it destroys its findings.

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::plan::{Access, Plan, Refusal, Step, Verb, Why};
 use crate::config::Remediation;
-use crate::model::{AccountId, Region, Requirement, ZoneOfTrust};
-use crate::store::{Gap, Ground, Standing};
+use crate::model::{AccountId, Region, Requirement, Status, ZoneOfTrust};
+use crate::store::{Closed, Gap, Ground, Standing};
 
 /// Analyzers of the organization in one region of one account (IAM Access Analyzer User Guide, "Quotas").
 const ORGANIZATION_QUOTA: usize = 5;
@@ -103,7 +103,17 @@ impl<'a> Proposal<'a> {
 
     /// Why the delegated administrator cannot own an analyzer in a region.
     fn closed(&self, region: &str) -> Option<&'a str> {
-        self.ground.closed.iter().find(|closed| closed.region == region).map(|closed| closed.reason.as_str())
+        self.closed_to(self.access.delegated_administrator?, region).map(|closed| closed.reason.as_str())
+    }
+
+    /// Why nobody knows what the management account has in a region.
+    fn unread(&self, region: &str) -> Option<&'a str> {
+        let closed = self.closed_to(self.access.management?, region);
+        closed.filter(|closed| closed.status == Status::Unknown.as_str()).map(|closed| closed.reason.as_str())
+    }
+
+    fn closed_to(&self, owner: AccountId, region: &str) -> Option<&'a Closed> {
+        self.ground.closed.iter().find(|closed| closed.account_id.0 == owner && closed.region == region)
     }
 
     fn region(&mut self, region: &'a str, gaps: &[&'a Gap]) {
@@ -142,12 +152,20 @@ impl<'a> Proposal<'a> {
         if let Some(reason) = self.closed(region) {
             return self.refuse(Why::AdministratorNotThere, reason, gaps);
         }
+        if let Some(reason) = self.unread(region) {
+            return self.refuse(Why::ManagementUnread, reason, gaps);
+        }
         let there = self.analyzers(owner, region, ZONE);
         // One that is not at work in the management account is looked into before there is another.
         let elsewhere = self.access.management.filter(|management| *management != owner);
         let elsewhere = elsewhere.map(|management| self.analyzers(management, region, ZONE)).unwrap_or_default();
         if elsewhere.iter().any(|analyzer| analyzer.status == "CREATING") {
             return self.refuse(Why::BeingCreated, "CREATING", gaps);
+        }
+        let turned_off =
+            elsewhere.iter().find(|analyzer| analyzer.status == "DISABLED" && analyzer.status_reason.is_some());
+        if let Some(reason) = turned_off.and_then(|analyzer| analyzer.status_reason.as_deref()) {
+            return self.refuse(Why::Disabled, reason, gaps);
         }
         let Some(replaced) = self.replaced(&there, gaps, ZONE) else { return };
         if replaced.is_empty() && there.len() >= ORGANIZATION_QUOTA {
@@ -299,6 +317,9 @@ fn advise(why: Why, reason: &str, access: &Access) -> String {
             "region_not_opted_in" => "opt the delegated administrator's account in to the region",
             _ => "see why the delegated administrator's account could not be read there",
         },
+        Why::ManagementUnread => {
+            "see why the management account could not be read there: it may have an analyzer of the organization already"
+        }
         Why::BeingCreated => "wait for it to become ACTIVE, and scan again",
         Why::Failed => "`--replace-failed` deletes it, with its findings, and creates another",
         Why::Disabled => match reason {

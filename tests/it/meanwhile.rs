@@ -2,8 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 use trustwatch::config::Remediation;
-use trustwatch::model::Requirement;
-use trustwatch::remediate::{self, Choices, Plan, Refused};
+use trustwatch::model::{Requirement, ZoneOfTrust};
+use trustwatch::remediate::{self, Came, Choices, Plan, Refused, Why};
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
@@ -57,15 +57,76 @@ async fn an_analyzer_that_recovered_is_not_deleted_in_the_name_of_an_older_plan(
 }
 
 #[tokio::test]
-async fn accounts_get_none_of_their_own_where_the_organizations_became_active() {
+async fn nobody_gets_another_where_the_organizations_became_active() {
+    for delegated_administrator in [false, true] {
+        let story = Story::begin(&Scenario { delegated_administrator, ..Scenario::calm(2) }).await;
+        story.complete_scan().await;
+        let made = plan(&story, Choices::default()).await;
+        let zone = if delegated_administrator { ZoneOfTrust::Organization } else { ZoneOfTrust::Account };
+        assert!(made.steps.iter().all(|step| step.zone == zone));
+        let management = story.sim.world().management().unwrap().to_owned();
+        add(&story, &management, "ORGANIZATION");
+        let moved = refused(&story, &made).await;
+        assert!(moved.contains("analyzer/old is ACTIVE now, and covers every account"), "{moved}");
+        assert_eq!(story.rows("SELECT count(*) FROM remediation_actions").await, [["0"]]);
+    }
+}
+
+#[tokio::test]
+async fn an_analyzer_that_nobody_can_look_at_again_is_not_deleted() {
+    let story = Story::begin(&Scenario::calm(2)).await;
+    let owner = story.sim.world().caller.clone();
+    add(&story, &owner, "ORGANIZATION");
+    set_status(&story, &owner, "FAILED");
+    story.complete_scan().await;
+    let made = plan(&story, Choices { replace_failed: true }).await;
+    deny(&story, &owner, "access-analyzer:GetAnalyzer");
+    let applied = remediate::apply(&story.engine(), &Remediation::default(), &made, &CancellationToken::new()).await;
+    let of_step = |step: &str| step.ends_with(&format!("/{REGION}/ORGANIZATION"));
+    let came = applied.unwrap().into_iter().find(|one| of_step(&one.step)).unwrap().came;
+    assert!(matches!(&came, Came::Failed(problem) if problem.contains("GetAnalyzer")), "{came:?}");
+    let names: Vec<String> =
+        story.sim.world().analyzers_in(&owner, REGION).iter().map(|one| one.name.clone()).collect();
+    assert_eq!(names, ["old"]);
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_now_may_cover_every_account() {
     let story = Story::begin(&Scenario { delegated_administrator: false, ..Scenario::calm(2) }).await;
     story.complete_scan().await;
     let made = plan(&story, Choices::default()).await;
     let management = story.sim.world().management().unwrap().to_owned();
-    add(&story, &management, "ORGANIZATION");
+    deny(&story, &management, "access-analyzer:ListAnalyzers");
     let moved = refused(&story, &made).await;
-    assert!(moved.contains("analyzer/old is ACTIVE now, and covers every account"), "{moved}");
+    assert!(moved.contains(&format!("{REGION}: what account {management} has now cannot be read")), "{moved}");
     assert_eq!(story.rows("SELECT count(*) FROM remediation_actions").await, [["0"]]);
+}
+
+#[tokio::test]
+async fn the_organization_gets_none_where_management_could_not_be_read() {
+    let mut story = Story::begin(&Scenario::calm(2)).await;
+    story.organization.requirement = Requirement::Both;
+    let management = story.sim.world().management().unwrap().to_owned();
+    deny(&story, &management, "access-analyzer:ListAnalyzers");
+    story.complete_scan().await;
+    let made = plan(&story, Choices::default()).await;
+    assert!(made.steps.iter().all(|step| step.zone == ZoneOfTrust::Account), "{:?}", made.steps);
+    let refusal = made.refusals.iter().find(|refusal| refusal.why == Why::ManagementUnread).unwrap();
+    assert_eq!(refusal.reason, "access_denied");
+}
+
+#[tokio::test]
+async fn what_the_organizations_access_turned_off_in_management_is_not_doubled_elsewhere() {
+    let story = Story::begin(&Scenario::calm(2)).await;
+    let management = story.sim.world().management().unwrap().to_owned();
+    add(&story, &management, "ORGANIZATION");
+    set_status(&story, &management, "DISABLED");
+    story.sim.world().analyzers_mut(&management, REGION)[0].status_reason = Some("AWS_SERVICE_ACCESS_DISABLED".into());
+    story.complete_scan().await;
+    let made = plan(&story, Choices::default()).await;
+    assert!(!made.steps.iter().any(|step| step.region.as_str() == REGION), "{:?}", made.steps);
+    let refusal = made.refusals.iter().find(|refusal| refusal.why == Why::Disabled).unwrap();
+    assert_eq!(refusal.reason, "AWS_SERVICE_ACCESS_DISABLED");
 }
 
 #[tokio::test]
