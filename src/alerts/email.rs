@@ -1,5 +1,6 @@
 //! E-mail over SMTP.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lettre::address::Envelope;
@@ -7,6 +8,7 @@ use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::channel::NotSent;
@@ -21,6 +23,16 @@ pub struct Email {
     server: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    progress: Mutex<Progress>,
+}
+
+/// Who has a message already that is being sent.
+#[derive(Default)]
+struct Progress {
+    event_id: String,
+    taken: BTreeSet<String>,
+    /// Addresses that will never take it, and what the server said.
+    refused: BTreeMap<String, String>,
 }
 
 impl Email {
@@ -43,6 +55,7 @@ impl Email {
             server: relay.build(),
             from: mailbox(&smtp.from)?,
             to: smtp.to.iter().map(mailbox).collect::<Result<_, _>>()?,
+            progress: Mutex::default(),
         })
     }
 
@@ -59,30 +72,35 @@ impl Email {
             message = message.to(to.clone());
         }
         let message = message.body(text.to_owned()).map_err(failed)?.formatted();
-        // One by one, so that a mailbox that is no more keeps the message from nobody else.
-        let mut refused = None;
-        let mut taken = 0;
+        let mut progress = self.progress.lock().await;
+        if progress.event_id != event.id {
+            *progress = Progress { event_id: event.id.clone(), ..Progress::default() };
+        }
+        // One by one, so that no mailbox keeps the message from the others; and at another attempt, not again to those who have it.
+        let mut waits = None;
         for to in &self.to {
+            let address = to.email.to_string();
+            if progress.taken.contains(&address) || progress.refused.contains_key(&address) {
+                continue;
+            }
             let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(failed)?;
             match self.server.send_raw(&envelope, &message).await {
-                Ok(_) => taken += 1,
-                Err(error) if error.is_permanent() => refused = Some(said(&error)),
-                Err(error) => return Err(NotSent(said(&error))),
+                Ok(_) => _ = progress.taken.insert(address),
+                Err(error) if error.is_permanent() => _ = progress.refused.insert(address, said(&error)),
+                Err(error) => waits = Some(said(&error)),
             }
         }
-        match refused {
-            Some(problem) if taken == 0 => Err(NotSent(problem)),
-            Some(problem) => {
-                warn!(
-                    alert.id = event.id,
-                    "the message was not taken for {} of {} addresses: {problem}",
-                    self.to.len() - taken,
-                    self.to.len()
-                );
-                Ok(())
-            }
-            None => Ok(()),
+        if let Some(problem) = waits {
+            return Err(NotSent(problem));
         }
+        let Progress { taken, refused, .. } = std::mem::take(&mut *progress);
+        let Some(problem) = refused.values().next() else { return Ok(()) };
+        if taken.is_empty() {
+            return Err(NotSent(problem.clone()));
+        }
+        let (refused, all) = (refused.len(), self.to.len());
+        warn!(alert.id = event.id, "the message was not taken for {refused} of {all} addresses: {problem}");
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ pub use text::Text;
 use crate::clock::Clock;
 use crate::config::{Alert, Alerting, Config};
 use crate::metrics;
-use crate::store::{Attempt, Outgoing, Store, StoreError};
+use crate::store::{Attempt, Outgoing, Store, StoreError, bounded};
 
 /// How often it is looked whether there is something to tell.
 const LOOKS: Duration = Duration::from_secs(2);
@@ -85,6 +85,7 @@ impl Alerts {
 
     /// Tells people until `stop`: side by side, one channel waits for no other.
     pub async fn run(&self, stop: &CancellationToken) {
+        self.register().await;
         let channels = self.channels.iter().map(|channel| self.follow(channel, stop));
         futures_util::future::join(self.look(stop), futures_util::future::join_all(channels)).await;
         self.leave().await;
@@ -93,11 +94,16 @@ impl Alerts {
     /// Looks at the scans that have ended, and tells what there is to tell. What is not taken is tried again for so long.
     pub async fn once(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        self.settle_all().await;
+        if self.told.is_empty() && bounded(self.store.keep_channels(&[])).await.unwrap_or(true) {
+            // Looked for here, they would be told to nobody, and to nobody later.
+            warn!("this configuration has no [[alerts]], and another has: incidents are left to whoever tells people");
+        } else {
+            self.settle_all().await;
+        }
         let channels = self.channels.iter().map(|channel| async move {
             loop {
                 while self.send_next(channel).await {}
-                let has_more = self.store.has_messages(channel.name()).await.unwrap_or(false);
+                let has_more = bounded(self.store.has_messages(channel.name())).await.unwrap_or(false);
                 if Instant::now() >= until || !has_more {
                     return;
                 }
@@ -108,9 +114,17 @@ impl Alerts {
         self.leave().await;
     }
 
+    /// Has it known that people are told, so that nobody who tells nobody looks for incidents first.
+    async fn register(&self) {
+        let names: Vec<&str> = self.told.iter().map(|alert| alert.name.as_str()).collect();
+        if let Err(error) = bounded(self.store.keep_channels(&names)).await {
+            warn!("the channels are registered with their first message: {error}");
+        }
+    }
+
     /// Lets others send. Where that cannot be said, they wait for the end of the lease.
     async fn leave(&self) {
-        let _ = self.store.leave_channels(&self.worker).await;
+        let _ = bounded(self.store.leave_channels(&self.worker)).await;
     }
 
     async fn look(&self, stop: &CancellationToken) {
@@ -119,7 +133,7 @@ impl Alerts {
         while stop.run_until_cancelled(looks.tick()).await.is_some() {
             self.settle_all().await;
             for alert in self.told.iter().filter(|alert| alert.digest.is_some()) {
-                if let Err(error) = digest::keep_if_due(self.store.as_ref(), alert, self.clock.now()).await {
+                if let Err(error) = bounded(digest::keep_if_due(self.store.as_ref(), alert, self.clock.now())).await {
                     // A database that is away is said where scans are made.
                     warn!(alert.channel = alert.name, "the digest waits: {error}");
                 }
@@ -129,7 +143,7 @@ impl Alerts {
 
     async fn settle_all(&self) {
         loop {
-            match self.store.settle_alerts(&self.rules, &self.told).await {
+            match bounded(self.store.settle_alerts(&self.rules, &self.told)).await {
                 Ok(None) => return,
                 Ok(Some(settled)) if settled.opened + settled.closed > 0 => {
                     info!(scan.id = settled.scan_id, opened = settled.opened, closed = settled.closed, "incidents");
@@ -153,7 +167,7 @@ impl Alerts {
 
     /// Sends the channel's next message; whether another may follow at once.
     async fn send_next(&self, channel: &Channel) -> bool {
-        self.try_next(channel).await.unwrap_or_else(|error| {
+        bounded(self.try_next(channel)).await.unwrap_or_else(|error| {
             warn!(alert.channel = channel.name(), "the messages of this channel wait: {error}");
             false
         })

@@ -43,13 +43,17 @@ impl Text {
         Ok(Self { environment: Some(environment) })
     }
 
-    /// An event's text. Where the template fails on it, ours: nobody is left untold for that.
+    /// An event's text. Where the template fails on it, or has nothing to say (which some receivers refuse), ours: nobody is left
+    /// untold for that.
     pub fn of(&self, event: &Event) -> String {
         let Some(environment) = &self.environment else { return plain(event) };
-        render(environment, event).unwrap_or_else(|error| {
-            warn!(alert.id = event.id, "`template` fails on this event, which is told in our own words: {error:#}");
-            plain(event)
-        })
+        let problem = match render(environment, event) {
+            Ok(text) if text.trim().is_empty() => "it is empty".to_owned(),
+            Ok(text) => return text,
+            Err(error) => format!("{error:#}"),
+        };
+        warn!(alert.id = event.id, "`template` fails on this event, which is told in our own words: {problem}");
+        plain(event)
     }
 }
 
@@ -184,6 +188,8 @@ mod tests {
         assert!(Text::new(Some("{{ event.")).is_err());
         let fails = Text::new(Some("{{ 1 // event.incidents|length }}")).unwrap();
         assert_eq!(fails.of(&event), plain(&event));
+        let silent = Text::new(Some("{% if event.kind == 'opened' %}{{ event.title }}{% endif %}\n")).unwrap();
+        assert_eq!(silent.of(&event), plain(&event), "a receiver may refuse a message without a text");
     }
 
     #[test]

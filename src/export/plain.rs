@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::row::COLUMNS;
 use super::{Form, Head, Row};
-use crate::model::CONTROLS;
+use crate::model::{CONTROLS, inert};
 
 /// Every control that the rule answers, in one text.
 fn controls() -> String {
@@ -32,7 +32,7 @@ impl Form for Csv {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: Row) -> io::Result<()> {
-        record(out, row.texts().chain([controls()]), b',')
+        record(out, row.texts().map(inert).chain([controls()]), b',')
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {

@@ -92,6 +92,14 @@ impl Served {
         // Digests are compared, so that the time this takes says nothing of the token.
         borne.is_some_and(|(_, borne)| Sha256::digest(borne.trim()) == Sha256::digest(token.expose()))
     }
+
+    /// Whether a request is told more than a status: it bears the token; or none is asked for, and it is for this machine.
+    fn tells(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        if !self.trusts(headers) {
+            return Err(Box::new(refused()));
+        }
+        session::misdirected(self, headers).map_or(Ok(()), |refused| Err(Box::new(refused)))
+    }
 }
 
 /// What a request without the token is told (RFC 6750, section 3).
@@ -111,7 +119,7 @@ async fn readyz(State(served): State<Arc<Served>>, headers: HeaderMap) -> (Statu
     let is_ready = checks.iter().all(|check| check.problem.is_none());
     let (code, status) = if is_ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
     let mut body = Map::from_iter([("status".to_owned(), json!(status))]);
-    if served.trusts(&headers) {
+    if served.tells(&headers).is_ok() {
         body.extend(checks.into_iter().map(|check| (check.name, json!(check.problem.as_deref().unwrap_or("ok")))));
     }
     (code, Json(Value::Object(body)))
@@ -119,8 +127,8 @@ async fn readyz(State(served): State<Arc<Served>>, headers: HeaderMap) -> (Statu
 
 /// Metrics in Prometheus's text format.
 async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
-    if !served.trusts(&headers) {
-        return refused();
+    if let Err(refused) = served.tells(&headers) {
+        return *refused;
     }
     let scraped = served.health.scraped().await;
     let text = served.metrics.render(scraped.as_ref());
@@ -129,8 +137,8 @@ async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Respo
 
 /// What this process was built from.
 async fn buildinfo(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
-    if !served.trusts(&headers) {
-        return refused();
+    if let Err(refused) = served.tells(&headers) {
+        return *refused;
     }
     Json(json!({"version": env!("CARGO_PKG_VERSION"), "commit": env!("BUILD_COMMIT"), "otlp": cfg!(feature = "otlp")}))
         .into_response()

@@ -24,19 +24,27 @@ const COOKIE: &str = "trustwatch";
 pub async fn admit(State(served): State<Arc<Served>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     if served.trusts(headers) || served.token.as_ref().is_some_and(|token| bears(headers, token)) {
-        if served.token.is_none() && !served.is_open && !names_this_machine(headers) {
-            // A page from elsewhere may have its own name lead to this machine, and then read what is served here.
-            let said = "this port answers to 127.0.0.1 and localhost; to be reached by another name it needs `http.token_file`, or \
-                        `http.without_token = true`\n";
-            return (StatusCode::MISDIRECTED_REQUEST, said).into_response();
-        }
-        return next.run(request).await;
+        return match misdirected(&served, headers) {
+            Some(refused) => refused,
+            None => next.run(request).await,
+        };
     }
     let to = request.uri().path_and_query().map_or("/", |to| to.as_str()).to_owned();
     let mut response = page(false, to);
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"trustwatch\""));
     response
+}
+
+/// The answer to a request for another machine, where no token is asked for: a page from elsewhere may have its own name lead to
+/// this machine, and then read what is served here.
+pub fn misdirected(served: &Served, headers: &HeaderMap) -> Option<Response> {
+    if served.token.is_some() || served.is_open || names_this_machine(headers) {
+        return None;
+    }
+    let said = "this port answers to 127.0.0.1 and localhost; to be reached by another name it needs `http.token_file`, or \
+                `http.without_token = true`\n";
+    Some((StatusCode::MISDIRECTED_REQUEST, said).into_response())
 }
 
 /// What the cookie holds: nothing from which the token could be told.

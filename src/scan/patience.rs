@@ -4,15 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug_span, info, warn};
 
 use crate::config::TimeSpan;
 use crate::metrics;
-use crate::store::{Store, StoreError};
-
-/// A transaction that takes longer hangs: its connection may be gone without either side having noticed.
-const HANGS_AFTER: Duration = Duration::from_mins(2);
+use crate::store::{Store, StoreError, bounded};
 
 /// The first pause before a database that is away is asked again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -44,17 +41,16 @@ impl<'a> Patience<'a> {
         let mut pause = FIRST_PAUSE;
         loop {
             let begun = Instant::now();
-            let result = timeout(HANGS_AFTER, verb(self.store).instrument(debug_span!("store", verb = name))).await;
+            let result = bounded(verb(self.store).instrument(debug_span!("store", verb = name))).await;
             metrics::store_took(name, begun.elapsed());
             let error = match result {
-                Ok(Err(error)) if error.is_away() => error,
-                Ok(result) => {
+                Err(error) if error.is_away() => error,
+                result => {
                     if self.away_since().take().is_some() {
                         info!("the database is back: the scan goes on");
                     }
                     return result;
                 }
-                Err(_) => StoreError::Hangs(HANGS_AFTER),
             };
             self.interrupted.store(true, Ordering::Relaxed);
             let now = Instant::now();

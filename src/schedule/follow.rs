@@ -12,7 +12,7 @@ use crate::config::{Mode, Remediation};
 use crate::model::{ScanState, Trigger};
 use crate::remediate::{self, Choices};
 use crate::scan::{Engine, Outcome, Progress, Request};
-use crate::store::{Past, StoreError};
+use crate::store::{Past, StoreError, bounded};
 
 /// Follows the schedule of one organization.
 pub struct Follower {
@@ -86,13 +86,13 @@ impl Follower {
         let Engine { store, clock, organization, worker, .. } = &self.engine;
         let now = clock.now();
         if let Some(problem) = &self.given_up {
-            store.abandon_scans(&organization.name, worker, problem, now).await?;
+            bounded(store.abandon_scans(&organization.name, worker, problem, now)).await?;
             self.given_up = None;
         }
         // A clock that was ahead when we started must not make everything since look missed.
         self.up_since = self.up_since.min(now);
         let Past { scheduled, completed, at_work } =
-            store.past(&organization.name, &self.engine.configuration_hash(), now).await?;
+            bounded(store.past(&organization.name, &self.engine.configuration_hash(), now)).await?;
         if at_work {
             match self.scan(Request::to_take_part(), stop).await {
                 // It has ended meanwhile, or could not be gone on with and is closed.
@@ -126,7 +126,7 @@ impl Follower {
 
     async fn scan(&self, request: Request, stop: &CancellationToken) -> Result<Outcome, StoreError> {
         let outcome = self.engine.scan(request, Arc::new(Progress::default()), stop.clone()).await?;
-        let report = self.engine.store.report(outcome.scan_id).await?;
+        let report = bounded(self.engine.store.report(outcome.scan_id)).await?;
         let totals = &report.scan;
         let next = self.timetable.next_after(self.engine.clock.now()).map(|next| next.to_rfc3339());
         match (outcome.state, &outcome.error) {

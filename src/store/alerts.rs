@@ -11,6 +11,10 @@ use crate::store::stamp::Stamp;
 /// Account × regions, and analyzers, that an event names; the numbers are of all.
 const NAMED: usize = 5;
 
+/// Incidents that a recovery tells one by one, at most; its title says how many there are. Receivers bound a message (Amazon SNS at
+/// 256 KiB), and one that is never taken would hold up what follows.
+const MOST_RECOVERED: usize = 20;
+
 /// A message that a process may send now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
@@ -275,6 +279,7 @@ pub fn recovered(of: &Of, mut incidents: Vec<Incident>) -> Event {
         }
         several => format!("{} incidents recovered", several.len()),
     };
+    incidents.truncate(MOST_RECOVERED);
     of.event(EventKind::Recovered, "recovered", &title, incidents)
 }
 

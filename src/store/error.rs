@@ -9,6 +9,17 @@ use chrono::{DateTime, Utc};
 use crate::config::TimeSpan;
 use crate::model::{ScanId, UnknownWord};
 
+/// A transaction that takes longer hangs: its connection may be gone without either side having noticed.
+const HANGS_AFTER: Duration = Duration::from_mins(2);
+
+/// Waits for a verb of the store, and no longer than a transaction takes.
+///
+/// # Errors
+/// [`StoreError::Hangs`] where it takes longer; any other as it comes.
+pub async fn bounded<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(HANGS_AFTER, verb).await.unwrap_or(Err(StoreError::Hangs(HANGS_AFTER)))
+}
+
 /// A store that cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -171,4 +182,17 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
 /// Reads a word of a closed set from a column.
 pub(super) fn word<T: FromStr<Err = UnknownWord>>(doing: &'static str, word: &str) -> Result<T, StoreError> {
     word.parse().map_err(|error: UnknownWord| StoreError::Corrupt { doing, problem: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verb_that_gives_no_answer_ends_as_if_the_database_were_away() {
+        let hung: Result<(), StoreError> = bounded(std::future::pending()).await;
+        let error = hung.unwrap_err();
+        assert!(error.is_away() && error.is_passing(), "{error}");
+        assert!(bounded(async { Ok(7) }).await.is_ok_and(|answer| answer == 7));
+    }
 }

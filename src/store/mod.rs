@@ -28,7 +28,7 @@ use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 
 pub use alerts::{Attempt, Outgoing, Settled};
-pub use error::StoreError;
+pub use error::{StoreError, bounded};
 pub use hub::{HubFinding, HubGround};
 pub use readings::{Claimed, HeldFinding, Listed as ListedFindings, ReadingEnd, ToRead};
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
@@ -285,6 +285,9 @@ pub trait Store: Send + Sync {
 
     /// Keeps a digest for a channel; one that is kept already stays as it is.
     async fn keep_digest(&self, channel: &str, event: &Event) -> Result<(), StoreError>;
+
+    /// Registers channels that people are told on; says whether any is registered.
+    async fn keep_channels(&self, names: &[&str]) -> Result<bool, StoreError>;
 
     /// Whether a message waits for a channel, whether or not its time has come.
     async fn has_messages(&self, channel: &str) -> Result<bool, StoreError>;

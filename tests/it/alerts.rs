@@ -38,7 +38,7 @@ pub fn webhook(name: &str, receiver: &Receiver, more: &str) -> Alert {
     toml_edit::de::from_str(&text).unwrap()
 }
 
-async fn alerts_as(worker: &str, store: &Arc<dyn Store>, config: &Config) -> Alerts {
+pub async fn alerts_as(worker: &str, store: &Arc<dyn Store>, config: &Config) -> Alerts {
     // As the binary does first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Alerts::open(config, Arc::clone(store), Arc::new(SystemClock), worker.to_owned()).await.unwrap()
@@ -145,7 +145,7 @@ async fn a_lost_administrator_is_one_message_and_so_is_its_recovery(kept: Kept) 
 }
 
 /// Opens and closes one gap, scan by scan, so that there is something to tell.
-async fn trouble(story: &Story, scans: std::ops::Range<usize>) {
+pub async fn trouble(story: &Story, scans: std::ops::Range<usize>) {
     let member = story.sim.members().remove(1);
     for scan in scans {
         let (account, region, name) = (member.clone(), REGION.to_owned(), "watch".to_owned());
@@ -158,7 +158,7 @@ async fn trouble(story: &Story, scans: std::ops::Range<usize>) {
     }
 }
 
-async fn with_an_analyzer_of_its_own(kept: Kept) -> Story {
+pub async fn with_an_analyzer_of_its_own(kept: Kept) -> Story {
     let story = Story::begin_in(kept, &Scenario::calm(3)).await;
     story.sim.change(&add(&story.sim.members().remove(1), REGION, "ACCOUNT"));
     story.complete_scan().await;

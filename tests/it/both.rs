@@ -338,6 +338,10 @@ impl Store for Both {
         same(self.sqlite.keep_digest(channel, event).await, self.postgres.keep_digest(channel, event).await)
     }
 
+    async fn keep_channels(&self, names: &[&str]) -> Result<bool, StoreError> {
+        same(self.sqlite.keep_channels(names).await, self.postgres.keep_channels(names).await)
+    }
+
     async fn has_messages(&self, channel: &str) -> Result<bool, StoreError> {
         same(self.sqlite.has_messages(channel).await, self.postgres.has_messages(channel).await)
     }

@@ -128,6 +128,13 @@ async fn a_page_says_what_it_may_load_and_escapes_what_it_shows() {
     // A page from elsewhere whose name leads here sees nothing.
     let answer = ask(&address, "GET / HTTP/1.1\r\nHost: evil.example.com\r\n", "");
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    for path in ["/metrics", "/buildinfo"] {
+        let answer = ask(&address, &format!("GET {path} HTTP/1.1\r\nHost: evil.example.com\r\n"), "");
+        assert!(answer.starts_with("HTTP/1.1 421"), "{path}: {answer}");
+    }
+    // A probe may ask by any name, and is told the status alone.
+    let answer = ask(&address, "GET /readyz HTTP/1.1\r\nHost: evil.example.com\r\n", "");
+    assert!(answer.ends_with("\r\n\r\n{\"status\":\"ok\"}"), "{answer}");
     daemon.stop();
 }
 

@@ -133,6 +133,7 @@ async fn start(program: &str, arguments: impl Fn(u16) -> Vec<String>) -> (Runnin
         let port = free_port();
         let mut child = Command::new(tool(program))
             .args(arguments(port))
+            .env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -146,13 +147,12 @@ async fn start(program: &str, arguments: impl Fn(u16) -> Vec<String>) -> (Runnin
     }
 }
 
-/// A mail server that keeps what it is given in a folder, one file for each message.
+/// A mail server that keeps what it is given in a folder, one file for each message, and holds off the addresses that the file
+/// `held` beside that folder names.
 pub async fn mail_sink(folder: &Path) -> (Running, u16) {
     let folder = folder.display().to_string();
     start("aiosmtpd", |port| {
-        ["-n", "-l", &format!("127.0.0.1:{port}"), "-c", "aiosmtpd.handlers.Mailbox", &folder]
-            .map(str::to_owned)
-            .to_vec()
+        ["-n", "-l", &format!("127.0.0.1:{port}"), "-c", "mail_sink.Sink", &folder].map(str::to_owned).to_vec()
     })
     .await
 }

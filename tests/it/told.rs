@@ -7,13 +7,14 @@ use serde_json::Value;
 use trustwatch::config;
 use trustwatch::store::{self, Access};
 
+use crate::alerts;
 use crate::awssim::control::Change;
 use crate::awssim::server::environment;
 use crate::awssim::{Scenario, Sim};
 use crate::binary::{Ran, command, run, run_against};
 use crate::postgres;
 use crate::receivers::{Receiver, mail_sink, mails, moto};
-use crate::support::{Kept, rows};
+use crate::support::{Kept, by_hand, rows};
 
 const REGION: &str = "eu-west-1";
 
@@ -168,6 +169,59 @@ async fn mail_arrives_as_mail_does() {
     }
     let header = mail.split("\n\n").next().unwrap();
     assert!(header.contains("Subject: ") && !header.contains("all@example.com"), "{mail}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_held_off_keeps_the_message_from_nobody_and_nobody_has_it_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inbox, held) = (folder.path().join("inbox"), folder.path().join("held"));
+    let (_server, port) = mail_sink(&inbox).await;
+    let alert = format!(
+        "name = \"soc\"\nchannel = \"email\"\nsmtp = {{ host = \"127.0.0.1\", port = {port}, security = \"none\", \
+         from = \"tw@example.com\", to = [\"a@example.com\", \"b@example.com\", \"c@example.com\"] }}\n"
+    );
+    let config = alerts::told(vec![toml_edit::de::from_str(&alert).unwrap()]);
+    let story = alerts::with_an_analyzer_of_its_own(Kept::Sqlite).await;
+    let alerts = alerts::alerts_as("test", &story.store, &config).await;
+    crate::alerts::trouble(&story, 0..1).await;
+    let receivers = || -> Vec<String> {
+        let to = |mail: String| mail.lines().find_map(|line| line.strip_prefix("X-RcptTo: ").map(str::to_owned));
+        let mut to: Vec<String> = mails(&inbox).into_iter().filter_map(to).collect();
+        to.sort();
+        to
+    };
+    std::fs::write(&held, "b@example.com").unwrap();
+    alerts.once(std::time::Duration::ZERO).await;
+    assert_eq!(receivers(), ["a@example.com", "c@example.com"]);
+    let waits = "SELECT state, attempts, error FROM alert_deliveries";
+    assert_eq!(story.rows(waits).await, [["pending", "1", "the mail server answered 452"]]);
+    std::fs::remove_file(&held).unwrap();
+    by_hand(&story.settings, "UPDATE alert_message SET next_attempt_at = NULL").await;
+    alerts.once(std::time::Duration::ZERO).await;
+    assert_eq!(receivers(), ["a@example.com", "b@example.com", "c@example.com"]);
+    assert_eq!(story.rows("SELECT state FROM alert_deliveries").await, [["delivered"]]);
+}
+
+#[tokio::test]
+async fn a_scan_that_tells_nobody_leaves_incidents_to_who_does() {
+    let receiver = Receiver::start().await;
+    let (folder, sim, member) = place(&http("webhook", &receiver)).await;
+    let folder = folder.path();
+    scan(&sim, folder).await;
+    lose(&sim, &member);
+    scan(&sim, folder).await;
+    assert_eq!(receiver.received().len(), 1);
+    let (account, region) = (member.clone(), REGION.to_owned());
+    sim.change(&Change::AddAnalyzer { account, region, name: "watch".into(), kind: "ACCOUNT".into() });
+    // Somebody scans with a configuration of their own.
+    let with_channel = std::fs::read_to_string(folder.join("trustwatch.toml")).unwrap();
+    std::fs::write(folder.join("trustwatch.toml"), "").unwrap();
+    let ran = scan(&sim, folder).await;
+    assert!(ran.stderr.contains("incidents are left to whoever tells people"), "{}", ran.stderr);
+    std::fs::write(folder.join("trustwatch.toml"), with_channel).unwrap();
+    scan(&sim, folder).await;
+    let kinds: Vec<Value> = receiver.received().iter().map(|one| one.json()["type"].clone()).collect();
+    assert_eq!(kinds, ["trustwatch.opened", "trustwatch.recovered"]);
 }
 
 #[tokio::test]

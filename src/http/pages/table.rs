@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Problem;
 use super::frame::same;
-use crate::model::Status;
+use crate::model::{Status, inert};
 use crate::store::query::ask;
 use crate::store::{Cell, RowSink, Store};
 
@@ -121,9 +121,6 @@ struct Sheet(csv::Writer<Vec<u8>>);
 
 impl Sheet {
     fn write(&mut self, cells: impl Iterator<Item = String>) {
-        // What a spreadsheet would take for a formula is text (OWASP, "CSV Injection").
-        let inert =
-            |text: String| if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
         // It is written to memory, which does not fail, and every row has as many cells.
         let _ = self.0.write_record(cells.map(inert));
     }

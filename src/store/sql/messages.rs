@@ -47,6 +47,19 @@ async fn channel_key(connection: &mut Connection, channel: &str) -> Result<i32, 
     sqlx::query_scalar(upsert).bind(channel).fetch_one(connection).await.doing(DOING)
 }
 
+/// Registers channels; says whether any is registered. Nothing is written where all are.
+pub async fn keep_channels(pool: &Pool, names: &[&str]) -> Result<bool, StoreError> {
+    const DOING: &str = "registering the channels";
+    let mut transaction = begin(pool).await.doing(DOING)?;
+    let known: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM alert_channel").fetch_all(&mut *transaction).await.doing(DOING)?;
+    for name in names.iter().filter(|name| !known.iter().any(|known| known == *name)) {
+        channel_key(&mut transaction, name).await?;
+    }
+    transaction.commit().await.doing(DOING)?;
+    Ok(!known.is_empty() || !names.is_empty())
+}
+
 /// Puts a digest at the end of a channel, once.
 pub async fn keep_digest(pool: &Pool, channel: &str, event: &Event) -> Result<(), StoreError> {
     let mut transaction = begin(pool).await.doing(DOING)?;

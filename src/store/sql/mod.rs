@@ -235,6 +235,10 @@ impl Store for Engine {
         messages::keep_digest(self.writer()?, channel, event).await
     }
 
+    async fn keep_channels(&self, names: &[&str]) -> Result<bool, StoreError> {
+        messages::keep_channels(self.writer()?, names).await
+    }
+
     async fn has_messages(&self, channel: &str) -> Result<bool, StoreError> {
         messages::any(self.reader(), channel).await
     }

@@ -11,7 +11,9 @@ use crate::store::{Overview, ScanReport, StoreError};
 
 pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError> {
     const DOING: &str = "reading the report of a scan";
+    // Prepared anew each time: a migration beside a replica that runs may give the view more columns.
     let totals = sqlx::query_as("SELECT * FROM scan_summary WHERE scan_id = $1")
+        .persistent(false)
         .bind(scan)
         .fetch_one(pool)
         .await
@@ -115,6 +117,7 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
         "SELECT * FROM scan_summary WHERE scan_id = (
              SELECT max(scan_id) FROM scan WHERE organization_name = $1 AND scope = 'all' AND state = 'completed')",
     )
+    .persistent(false)
     .bind(organization_name)
     .fetch_optional(&mut *connection)
     .await
