@@ -161,7 +161,8 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
         };
         let stop = stop.clone();
         parts.start("the port for health checks and metrics", async move {
-            server.run(served, stop).await.map_err(Into::into)
+            server.run(served, stop).await;
+            Ok(())
         });
     }
     let until = stop.clone();

@@ -1,8 +1,9 @@
-//! The port for health checks, metrics and pages. The only user of axum.
+//! The port for health checks, metrics and pages. The only user of axum and hyper.
 //!
 //! Beyond the loopback interface it asks for a bearer token. Without one, the probes (`/livez`, `/readyz`) say their status
 //! and nothing else.
 
+mod listen;
 mod pages;
 mod session;
 
@@ -66,10 +67,7 @@ impl Server {
     }
 
     /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// Where the port breaks.
-    pub async fn run(self, served: Served, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn run(self, served: Served, stop: CancellationToken) {
         let served = Arc::new(served);
         let router = Router::new()
             .route("/livez", get(livez))
@@ -78,7 +76,7 @@ impl Server {
             .route("/buildinfo", get(buildinfo))
             .merge(pages::router(&served))
             .with_state(served);
-        axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        listen::serve(self.listener, router, stop).await;
     }
 }
 

@@ -68,6 +68,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("figment", &["config"]),
     ("std::env::var", &["config", "cli"]),
     ("axum", &["http"]),
+    ("hyper", &["http"]),
     ("tokio_cron_scheduler", &["schedule"]),
     ("clap", &["cli"]),
     ("reqwest", &["alerts", "telemetry"]),
