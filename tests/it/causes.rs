@@ -2,7 +2,9 @@
 
 use trustwatch::model::Requirement;
 
-use crate::alerts::{REGION, add, mend, tell, titles, told, watched_by_its_administrator, webhook};
+use crate::alerts::{
+    REGION, add, mend, tell, titles, told, trouble, watched_by_its_administrator, webhook, with_an_analyzer_of_its_own,
+};
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::world::{Denial, Policy};
@@ -18,6 +20,7 @@ on_each_engine!(
     the_cause_is_the_organizations_analyzer_though_accounts_have_their_own,
     a_scan_that_fails_is_told_and_so_is_the_next_that_does_not,
     a_cause_of_long_ago_is_not_named_today,
+    a_gap_is_of_one_incident_however_late_its_scans_are_looked_at,
 );
 
 async fn withdrawn_trusted_access_and_lost_analyzers_are_told_apart(kept: Kept) {
@@ -221,6 +224,21 @@ async fn a_cause_of_long_ago_is_not_named_today(kept: Kept) {
 }
 
 /// Who may own the organization's analyzers does not let us look, so that nothing is known of anybody.
+async fn a_gap_is_of_one_incident_however_late_its_scans_are_looked_at(kept: Kept) {
+    let story = with_an_analyzer_of_its_own(kept).await;
+    let receiver = Receiver::start().await;
+    let config = told(vec![webhook("soc", &receiver, "")]);
+    // Lost, covered again, and lost again before anybody looks.
+    trouble(&story, 0..3).await;
+    tell(&story, &config).await;
+    assert_eq!(receiver.received().len(), 1);
+    trouble(&story, 3..4).await;
+    tell(&story, &config).await;
+    let kinds: Vec<_> = receiver.received().iter().map(|one| one.json()["type"].clone()).collect();
+    assert_eq!(kinds, ["trustwatch.opened", "trustwatch.recovered"]);
+    assert_eq!(story.rows("SELECT count(*), count(closed_at) FROM alert_incidents").await, [["1", "1"]]);
+}
+
 fn deny_owners(story: &Story) {
     let owners: Vec<String> = story.sim.world().analyzer_owners().into_iter().collect();
     for owner in owners {

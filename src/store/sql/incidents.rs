@@ -226,6 +226,11 @@ async fn gather_lost(
                     AND ($3 < (SELECT min(first.first_scan_id) FROM coverage AS first WHERE first.account_key = changed.account_key)
                          OR EXISTS (SELECT 1 FROM coverage AS left_once
                                     WHERE left_once.account_key = changed.account_key AND left_once.end_cause = 'membership'))))
+           -- Nor those that were lost twice before anybody looked: they are told of already.
+           AND NOT EXISTS (
+               SELECT 1 FROM incident_gap JOIN incident USING (incident_key)
+               WHERE incident_gap.account_key = changed.account_key AND incident_gap.region = changed.region
+                 AND incident.kind <> 'accounts_unreadable')
            AND ",
         not_exempt!("changed"),
         " ORDER BY account.account_id, changed.region",
