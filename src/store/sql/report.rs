@@ -105,7 +105,7 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
     let now = now(&mut connection).await.doing(DOING)?;
     let row: Row = sqlx::query_as(
         "SELECT (SELECT count(DISTINCT worker_key) FROM participant WHERE alive_until > $2) AS replicas,
-                (SELECT max(started_at) FROM scan WHERE organization_name = $1 AND scope = 'all') AS started,
+                (SELECT started_at FROM scan WHERE organization_name = $1 AND scope = 'all' ORDER BY scan_id DESC LIMIT 1) AS started,
                 (SELECT count(*) FROM claim JOIN scan USING (scan_id) WHERE organization_name = $1) AS accounts_left",
     )
     .bind(organization_name)

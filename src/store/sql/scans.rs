@@ -189,9 +189,11 @@ pub async fn past(
     // What a clock that was ahead has left in the future says nothing of the time until then.
     let row: Row = sqlx::query_as(
         "SELECT (SELECT max(scheduled_for) FROM scan WHERE organization_name = $1 AND scheduled_for <= $2) AS scheduled,
-                (SELECT max(started_at) FROM scan
+                -- By number, newest first: the others are not read.
+                (SELECT started_at FROM scan
                  WHERE organization_name = $1 AND state = 'completed' AND scope = 'all' AND started_at <= $2
-                   AND configuration_hash = $3) AS completed,
+                   AND configuration_hash = $3
+                 ORDER BY scan_id DESC LIMIT 1) AS completed,
                 EXISTS (SELECT 1 FROM scan
                         WHERE organization_name = $1 AND state = 'running' AND scope = 'all' AND trigger <> 'manual') AS at_work",
     )
