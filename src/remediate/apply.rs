@@ -164,10 +164,10 @@ impl Applier<'_> {
         let concerns = |step: &&Step| instead_of_own || step.zone == ZoneOfTrust::Organization;
         let regions: BTreeSet<&Region> = self.plan.steps.iter().filter(concerns).map(|step| &step.region).collect();
         let mut covered = Vec::new();
+        if regions.is_empty() {
+            return covered;
+        }
         for owner in [self.plan.access.management, self.plan.access.delegated_administrator].into_iter().flatten() {
-            if regions.is_empty() {
-                break;
-            }
             let entered = match self.sessions.enter(owner, self.deadline()).await {
                 Ok(entered) => entered,
                 // Who applies a plan need not be let in where the audit is: then what the scan saw has to do.

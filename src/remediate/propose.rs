@@ -162,9 +162,8 @@ impl<'a> Proposal<'a> {
         if elsewhere.iter().any(|analyzer| analyzer.status == "CREATING") {
             return self.refuse(Why::BeingCreated, "CREATING", gaps);
         }
-        let turned_off =
-            elsewhere.iter().find(|analyzer| analyzer.status == "DISABLED" && analyzer.status_reason.is_some());
-        if let Some(reason) = turned_off.and_then(|analyzer| analyzer.status_reason.as_deref()) {
+        let mut disabled = elsewhere.iter().filter(|analyzer| analyzer.status == "DISABLED");
+        if let Some(reason) = disabled.find_map(|analyzer| analyzer.status_reason.as_deref()) {
             return self.refuse(Why::Disabled, reason, gaps);
         }
         let Some(replaced) = self.replaced(&there, gaps, ZONE) else { return };

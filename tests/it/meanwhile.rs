@@ -40,8 +40,8 @@ fn deny(story: &Story, account: &str, action: &str) {
     story.sim.change(&Change::Deny { account: account.to_owned(), denial });
 }
 
-#[tokio::test]
-async fn an_analyzer_that_recovered_is_not_deleted_in_the_name_of_an_older_plan() {
+/// An organization, the owner of an analyzer that has failed, and a plan to replace it.
+async fn about_to_replace() -> (Story, String, Plan) {
     let story = Story::begin(&Scenario::calm(2)).await;
     let owner = story.sim.world().caller.clone();
     add(&story, &owner, "ORGANIZATION");
@@ -49,6 +49,12 @@ async fn an_analyzer_that_recovered_is_not_deleted_in_the_name_of_an_older_plan(
     story.complete_scan().await;
     let made = plan(&story, Choices { replace_failed: true }).await;
     assert!(made.steps.iter().any(|step| step.replaces == ["old"]));
+    (story, owner, made)
+}
+
+#[tokio::test]
+async fn an_analyzer_that_recovered_is_not_deleted_in_the_name_of_an_older_plan() {
+    let (story, owner, made) = about_to_replace().await;
     set_status(&story, &owner, "ACTIVE");
     let moved = refused(&story, &made).await;
     assert!(moved.contains("analyzer/old") && moved.contains("ACTIVE"), "{moved}");
@@ -74,12 +80,7 @@ async fn nobody_gets_another_where_the_organizations_became_active() {
 
 #[tokio::test]
 async fn an_analyzer_that_nobody_can_look_at_again_is_not_deleted() {
-    let story = Story::begin(&Scenario::calm(2)).await;
-    let owner = story.sim.world().caller.clone();
-    add(&story, &owner, "ORGANIZATION");
-    set_status(&story, &owner, "FAILED");
-    story.complete_scan().await;
-    let made = plan(&story, Choices { replace_failed: true }).await;
+    let (story, owner, made) = about_to_replace().await;
     deny(&story, &owner, "access-analyzer:GetAnalyzer");
     let applied = remediate::apply(&story.engine(), &Remediation::default(), &made, &CancellationToken::new()).await;
     let of_step = |step: &str| step.ends_with(&format!("/{REGION}/ORGANIZATION"));
