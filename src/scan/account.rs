@@ -1,6 +1,6 @@
 //! *audit*: one account, all its regions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -259,7 +259,10 @@ fn failed_region(error: AwsError, opt_status: OptStatus) -> RegionFact {
 /// The regions of an account that says nothing of its own: the configured ones, or the partition's default-enabled ones.
 pub fn fallback_regions(organization: &Organization, partition: &Partition) -> Vec<Region> {
     match &organization.regions {
-        RegionSelection::List(codes) => codes.iter().map(|code| Region::new(code)).collect(),
+        // One that is named twice is one.
+        RegionSelection::List(codes) => {
+            codes.iter().map(|code| Region::new(code)).collect::<BTreeSet<_>>().into_iter().collect()
+        }
         RegionSelection::AllEnabled => partition.default_regions(),
     }
 }

@@ -49,26 +49,44 @@ pub fn advise(error: &AwsError, what: &str, reader: Option<AccountId>, managemen
     DiscoverError(format!("{what}: {error}; {advice}"))
 }
 
+/// An organization, or a standalone account.
+pub struct Which {
+    /// AWS's id of the organization, or `account:<id>`.
+    pub id: String,
+    /// The management account, where there is one.
+    management: Option<AccountId>,
+}
+
+/// Asks AWS which organization this is.
+///
+/// # Errors
+/// Where AWS does not say.
+pub async fn which(aws: &Aws, sessions: &Sessions<'_>, deadline: Instant) -> Result<Which, DiscoverError> {
+    let reader_account = sessions.reader_account();
+    let failed = |error: AwsError| advise(&error, "reading the organization", Some(reader_account), None);
+    let reader = sessions.reader(deadline).await.map_err(failed)?;
+    let describe = || aws.describe_organization(&reader);
+    let described = sessions.reading(deadline).call(Operation::DescribeOrganization, describe).await.map_err(failed)?;
+    Ok(match described {
+        Some(described) => Which { id: described.id, management: Some(described.management) },
+        None => Which { id: format!("account:{reader_account}"), management: None },
+    })
+}
+
 /// Reads the organization and the owners of its analyzers.
 ///
 /// # Errors
 /// Where AWS does not say which organization this is.
 pub async fn organization(aws: &Aws, sessions: &Sessions<'_>, deadline: Instant) -> Result<Discovered, DiscoverError> {
     let reader_account = sessions.reader_account();
+    let Which { id: organization_id, management } = which(aws, sessions, deadline).await?;
+    let Some(management) = management else {
+        warn!(account.id = %reader_account, "the account belongs to no organization: it alone is audited");
+        return Ok(Discovered { organization_id, management: None, owners: Vec::new(), owners_known: true });
+    };
     let failed = |error: AwsError| advise(&error, "reading the organization", Some(reader_account), None);
     let reader = sessions.reader(deadline).await.map_err(failed)?;
     let calls = sessions.reading(deadline);
-    let describe = || aws.describe_organization(&reader);
-    let described = calls.call(Operation::DescribeOrganization, describe).await.map_err(failed)?;
-    let Some(described) = described else {
-        warn!(account.id = %reader_account, "the account belongs to no organization: it alone is audited");
-        return Ok(Discovered {
-            organization_id: format!("account:{reader_account}"),
-            management: None,
-            owners: Vec::new(),
-            owners_known: true,
-        });
-    };
     let list = |token| aws.list_delegated_administrators(&reader, token);
     let delegated = calls.all_pages(Operation::ListDelegatedAdministrators, list).await;
     let owners_known = delegated.is_ok();
@@ -76,9 +94,9 @@ pub async fn organization(aws: &Aws, sessions: &Sessions<'_>, deadline: Instant)
         warn!(error.kind = %error.kind, %error, "the delegated administrators cannot be listed: the organization's analyzers may be out of sight");
         Vec::new()
     });
-    let mut owners = vec![described.management];
-    owners.extend(delegated.into_iter().filter(|id| *id != described.management));
-    Ok(Discovered { organization_id: described.id, management: Some(described.management), owners, owners_known })
+    let mut owners = vec![management];
+    owners.extend(delegated.into_iter().filter(|id| *id != management));
+    Ok(Discovered { organization_id, management: Some(management), owners, owners_known })
 }
 
 /// Lists accounts into a channel: the owners of analyzers first, because the verdict on the others needs them.

@@ -7,6 +7,7 @@
 mod account;
 mod costs;
 mod discover;
+mod ending;
 mod judge;
 mod limits;
 mod listing;
@@ -36,6 +37,7 @@ use crate::metrics;
 use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger, hex};
 use crate::store::{Clash, How, Joined, Known, NewScan, Store, StoreError};
 
+use discover::which;
 use patience::Patience;
 use pipeline::{Begun, Left};
 
@@ -281,6 +283,13 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Result<Known, String>, StoreError> {
         if let Some(known) = patience.with("known", |store| store.known(scan_id)).await? {
+            let here = match which(&self.aws, sessions, deadline).await {
+                Ok(here) => here.id,
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            if here != known.discovered.organization_id {
+                return Ok(Err(self.is_another(&known.discovered.organization_id, &here)));
+            }
             return Ok(Ok(known));
         }
         let discovered = match organization(&self.aws, sessions, deadline).await {
@@ -300,17 +309,20 @@ impl Engine {
                      or check their credentials"
                 )));
             }
-            Some(Clash::OfAnother(other)) => {
-                return Ok(Err(format!(
-                    "`{here}` has been {other} so far, and is {id} now: check `profile` and `reader_role_arn`; if {id} is meant, give \
-                     it another name, so that the results of the two are not taken for one"
-                )));
-            }
+            Some(Clash::OfAnother(other)) => return Ok(Err(self.is_another(&other, id))),
         }
         patience.with("keep_discovered", |store| store.keep_discovered(scan_id, &discovered)).await?;
         // Of several who found out at once, all go by the first.
         let known = patience.with("known", |store| store.known(scan_id)).await?;
         known.map(Ok).ok_or(StoreError::ScanEnded(scan_id))
+    }
+
+    fn is_another(&self, before: &str, now: &str) -> String {
+        let here = &self.organization.name;
+        format!(
+            "`{here}` has been {before} so far, and is {now} now: check `profile` and `reader_role_arn`; if {now} is meant, give \
+             it another name, so that the results of the two are not taken for one"
+        )
     }
 }
 

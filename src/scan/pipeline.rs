@@ -9,19 +9,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::account::{Audit, Auditor, Facts, Seen};
 use super::costs::{Busy, Costs};
+use super::ending::{self, Stop};
 use super::listing::Shelf;
 use super::readings::{self, Read};
 use super::record::{BATCH, Recorded, Recorder};
-use super::{Engine, Patience, Progress, Selection, Sessions};
+use super::{Engine, LEFT_BEHIND, Patience, Progress, Selection, Sessions};
 use crate::evaluate::{OrganizationView, OwnerView};
-use crate::model::{Account, AccountId, Listed, ScanEnd, ScanId, ScanState, Scope};
-use crate::store::{Known, Store, StoreError, Tally, Work};
+use crate::model::{Account, AccountId, Listed, ScanEnd, ScanId};
+use crate::store::{Known, Store, StoreError, Work};
 
 /// Accounts claimed ahead of those that are audited, at most: what one process has claimed, no other visits.
 const CLAIMED_AHEAD: usize = 16;
@@ -57,11 +58,8 @@ pub enum Left {
     HandedBack,
 }
 
-/// Why a scan ends before its list does.
-enum Stop {
-    Interrupted,
-    Deadline,
-}
+/// How often a process looks at the clock, whatever it waits for.
+const LOOKS_AT_CLOCK: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Runs the stages of one scan side by side.
 pub async fn run(
@@ -81,18 +79,18 @@ pub async fn run(
     let mut flow = Flow::new(engine, begun, progress, &recorder);
     let stopped = flow.work(stop).await?;
     match stopped {
-        Some(Stop::Interrupted) if !begun.ends_on_stop => Ok(Left::HandedBack),
+        Some(Stop::Interrupted | Stop::StoodStill(_)) if !begun.ends_on_stop => Ok(Left::HandedBack),
         None => {
             // What the scan is for is done: how it ends does not hang on the findings.
             let read = readings::read_all(engine, begun, flow.deadline, stop).await?;
             if read == Read::Stopped && stop.is_cancelled() && !begun.ends_on_stop {
                 return Ok(Left::HandedBack);
             }
-            flow.end(None).await.map(Left::End)
+            ending::end(engine, begun, None).await.map(Left::End)
         }
         Some(stopped) => {
             if flow.give_up(stop).await? {
-                flow.end(Some(stopped)).await.map(Left::End)
+                ending::end(engine, begun, Some(stopped)).await.map(Left::End)
             } else {
                 Ok(Left::HandedBack)
             }
@@ -197,7 +195,13 @@ impl<'a> Flow<'a> {
         let mut recordings = FuturesUnordered::new();
         let mut beats = FuturesUnordered::new();
         let mut stops_at: Option<Instant> = None;
+        let mut clock_at = engine.clock.now();
         let stopped = loop {
+            let now = engine.clock.now();
+            let stood_still = now - std::mem::replace(&mut clock_at, now);
+            if stood_still > LEFT_BEHIND {
+                break Some(Stop::StoodStill(stood_still));
+            }
             let owners_in = self.owners_missing.is_empty();
             if owners_in {
                 recorder.view.get_or_init(|| std::mem::take(&mut self.view));
@@ -290,14 +294,17 @@ impl<'a> Flow<'a> {
                 Some(claim) = claimings.next(), if !claimings.is_empty() => {
                     let (most, accounts): (u32, Vec<Listed>) = claim?;
                     self.may_claim = accounts.len() >= most as usize;
-                    self.held.extend(accounts.iter().map(|listed| (listed.account.id, listed.account.clone())));
-                    let (owners, others): (Vec<_>, Vec<_>) = accounts.into_iter().partition(|listed| listed.is_owner);
+                    // What another took over and gave back is still under way here.
+                    let is_new = |listed: &Listed| self.held.insert(listed.account.id, listed.account.clone()).is_none();
+                    let (owners, others): (Vec<_>, Vec<_>) =
+                        accounts.into_iter().filter(is_new).partition(|listed| listed.is_owner);
                     self.claimed.extend(others);
                     for owner in owners {
                         self.claimed.push_front(owner);
                     }
                 }
                 () = listed_more.notified() => self.may_claim = true,
+                () = sleep(LOOKS_AT_CLOCK) => {}
                 Some(ended) = listings.next(), if !listings.is_empty() => {
                     let () = ended?;
                     (self.is_stale, self.may_claim) = (true, true);
@@ -425,57 +432,5 @@ impl<'a> Flow<'a> {
             findings: Vec::new(),
         };
         self.waiting.extend(accounts.map(facts));
-    }
-
-    /// Says how the scan ended, over all who took part.
-    async fn end(&self, stopped: Option<Stop>) -> Result<ScanEnd, StoreError> {
-        let scan_id = self.begun.scan_id;
-        let tally = self.begun.patience.with("tally", |store| store.tally(scan_id)).await?;
-        let end = |state, error, list_complete| Ok(ScanEnd { state, error, list_complete });
-        let scope = self.begun.selection.scope();
-        if let Some(error) = tally.list_error {
-            return end(ScanState::Failed, Some(error), false);
-        }
-        if let Some(problem) = self.unbelievable(&tally).filter(|_| tally.listed && scope == Scope::All) {
-            return end(ScanState::Failed, Some(problem), false);
-        }
-        let list_complete = tally.listed && scope == Scope::All;
-        match stopped {
-            Some(Stop::Interrupted) => {
-                let error = "interrupted before every account was visited";
-                end(ScanState::Incomplete, Some(error.into()), list_complete)
-            }
-            Some(Stop::Deadline) => {
-                let deadline = self.engine.limits.scan_deadline;
-                let error = format!("the scan's deadline passed ({deadline}, limits.scan_deadline)");
-                end(ScanState::Incomplete, Some(error), list_complete)
-            }
-            None if scope == Scope::All && tally.entered == 0 && tally.locked > 0 => {
-                let example = tally.example.unwrap_or_default();
-                let error = format!(
-                    "no account could be entered ({} tried), for example {example}; check `member_role`, its trust policy \
-                     and the external id with `trustwatch doctor`",
-                    tally.locked
-                );
-                end(ScanState::Failed, Some(error), list_complete)
-            }
-            None => end(ScanState::Completed, None, list_complete),
-        }
-    }
-
-    /// Why the account list is not believed, if it is not: it is much shorter than what is known.
-    fn unbelievable(&self, tally: &Tally) -> Option<String> {
-        let Tally { known, missing, .. } = *tally;
-        let most = self.engine.organization.max_account_loss;
-        #[expect(clippy::cast_precision_loss, reason = "numbers of accounts are far below 2^53")]
-        let share = missing as f64 / known.max(1) as f64;
-        (share > most).then(|| {
-            format!(
-                "listing the accounts: {missing} of {known} known accounts are missing from the list, more than \
-                 `max_account_loss` ({most}) allows, which is not believed; no account was closed. If they did leave, raise \
-                 `max_account_loss` of organization `{}` for one scan",
-                self.engine.organization.name
-            )
-        })
     }
 }

@@ -86,6 +86,8 @@ pub struct Tally {
     pub known: u64,
     /// Of these, accounts that were not listed.
     pub missing: u64,
+    /// Accounts that were recorded as not reached.
+    pub pending: u64,
     /// Whether the list of accounts has ended.
     pub listed: bool,
     /// Why it did not end well.

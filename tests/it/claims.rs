@@ -24,7 +24,7 @@ fn listed(number: u64, is_owner: bool) -> Listed {
     Listed { account, is_owner }
 }
 
-fn visit(listed: &Listed, reason: Reason) -> Visit {
+pub fn visit(listed: &Listed, reason: Reason) -> Visit {
     let now = SystemClock.now();
     Visit {
         account: listed.account.clone(),
@@ -41,7 +41,7 @@ fn visit(listed: &Listed, reason: Reason) -> Visit {
     }
 }
 
-fn scheduled(instant: DateTime<Utc>) -> NewScan {
+pub fn scheduled(instant: DateTime<Utc>) -> NewScan {
     NewScan {
         organization_name: "main".into(),
         trigger: Trigger::Schedule,
@@ -121,6 +121,19 @@ async fn an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late
     assert_eq!(store.beat(scan, "one").await.unwrap().left, 2);
     store.hand_back(scan, "two", &[twos[0].account.id]).await.unwrap();
     assert_eq!(store.claim_accounts(scan, "one", 9, false).await.unwrap(), twos[1..], "the rest was given back");
+}
+
+async fn after_an_outage_nobody_takes_from_another_before_it_has_been_heard_itself(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    store.begin_scan(&scheduled(instant), "two").await.unwrap();
+    let ones = store.claim_accounts(scan, "one", 3, false).await.unwrap();
+    expire(&story, "one").await;
+    expire(&story, "two").await;
+    let twos = store.claim_accounts(scan, "two", 9, false).await.unwrap();
+    assert_eq!(twos.len(), 2, "what nobody has is free");
+    store.beat(scan, "two").await.unwrap();
+    assert_eq!(store.claim_accounts(scan, "two", 9, false).await.unwrap(), ones, "one has said nothing since");
 }
 
 async fn the_list_is_one_processs_until_its_lease_ends(kept: Kept) {
@@ -230,6 +243,7 @@ async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_ano
 
 on_each_engine!(
     an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late_is_not_written,
+    after_an_outage_nobody_takes_from_another_before_it_has_been_heard_itself,
     the_list_is_one_processs_until_its_lease_ends,
     an_instant_has_one_scan_whoever_asks,
     whoever_leaves_adds_what_it_cost_once_though_the_scan_has_ended_meanwhile,

@@ -10,6 +10,7 @@
 #[path = "../awssim/mod.rs"]
 mod awssim;
 
+mod again;
 mod alerts;
 mod architecture;
 mod aws_cli;

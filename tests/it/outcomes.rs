@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use trustwatch::config::TimeSpan;
+use trustwatch::config::{RegionSelection, TimeSpan};
 use trustwatch::model::ScanState;
 
 use crate::awssim::Scenario;
@@ -169,6 +169,17 @@ async fn an_account_in_any_state_but_active_is_not_entered() {
         let entered = story.sim.assumed().iter().any(|one| one["role_arn"].as_str().unwrap().contains(&member));
         assert!(!entered, "{state}");
     }
+}
+
+#[tokio::test]
+async fn a_region_that_is_named_twice_is_one_for_accounts_that_are_not_entered_too() {
+    let mut story = Story::begin(&Scenario::calm(2)).await;
+    story.organization.regions = RegionSelection::List(vec!["eu-west-1".into(), "eu-west-1".into()]);
+    let [suspended, locked] = [0, 1].map(|at| story.sim.members().remove(at));
+    story.sim.change(&Change::SuspendAccount { account: suspended });
+    story.sim.change(&Change::BreakRole { account: locked });
+    let report = story.complete_scan().await;
+    assert_eq!(report.scan.account_regions, Some(4));
 }
 
 #[tokio::test]

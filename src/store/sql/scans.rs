@@ -23,6 +23,8 @@ fn dead_end() -> ScanEnd {
 #[derive(FromRow)]
 struct AtWork {
     scan_id: ScanId,
+    /// Whether it is of the same organization.
+    is_here: bool,
     trigger: String,
     scope: String,
     started_at: Stamp,
@@ -40,6 +42,16 @@ impl AtWork {
     /// When anything was last heard of it.
     fn last_heard(&self) -> DateTime<Utc> {
         [self.recorded_at, self.alive_until].into_iter().flatten().fold(self.started_at, Stamp::max).into()
+    }
+
+    /// Whether it is young enough, and was heard of lately enough, to be gone on with. What a clock that was ahead has left in the
+    /// future is as old as that clock was ahead.
+    fn can_be_resumed(&self, scan: &NewScan) -> bool {
+        let lately = scan.started_at - scan.alive_from;
+        let started_at: DateTime<Utc> = self.started_at.into();
+        started_at >= scan.resumes_from
+            && started_at <= scan.started_at + lately
+            && (self.last_heard() - scan.started_at).abs() <= lately
     }
 
     /// Whether it asks what the new one asks, so that one answers both.
@@ -61,12 +73,12 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
     let now = now(&mut transaction).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
     let at_work: Vec<AtWork> = sqlx::query_as(
-        "SELECT scan_id, trigger, scope, started_at, requirement, configuration_hash,
+        "SELECT scan_id, organization_name = $1 AS is_here, trigger, scope, started_at, requirement, configuration_hash,
                 (SELECT max(checked_at) FROM account WHERE account.scan_id = scan.scan_id) AS recorded_at,
                 (SELECT max(alive_until) FROM participant WHERE participant.scan_id = scan.scan_id) AS alive_until, EXISTS (
              SELECT 1 FROM participant
              WHERE participant.scan_id = scan.scan_id AND worker_key <> $2 AND alive_until > $3) AS is_shared
-         FROM scan WHERE state = 'running' AND organization_name = $1 ORDER BY scan_id DESC",
+         FROM scan WHERE state = 'running' ORDER BY scan_id DESC",
     )
     .bind(&scan.organization_name)
     .bind(me)
@@ -78,17 +90,18 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
     for other in at_work {
         let started_at = other.started_at.into();
         let scan_id = other.scan_id;
-        if other.is_shared {
+        if !other.is_here {
+            // Of an organization that has another name by now, or is configured no more, nobody else would end it.
+            if other.last_heard() < scan.alive_from {
+                end_scan(&mut transaction, scan_id, &dead_end(), scan.started_at).await?;
+            }
+        } else if other.is_shared {
             // A person waits for an answer of their own.
             if !other.is_like(scan) || scan.trigger == Trigger::Manual {
                 return Err(StoreError::ScanRunning(scan.organization_name.clone()));
             }
             joined.get_or_insert(Joined { scan_id, started_at, how: How::Joined });
-        } else if joined.is_none()
-            && other.is_like(scan)
-            && started_at >= scan.resumes_from
-            && other.last_heard() >= scan.alive_from
-        {
+        } else if joined.is_none() && other.is_like(scan) && other.can_be_resumed(scan) {
             joined = Some(Joined { scan_id, started_at, how: How::Resumed });
         } else {
             end_scan(&mut transaction, scan_id, &dead_end(), scan.started_at).await?;
@@ -107,6 +120,11 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
         // What this process held when it was in the scan before, it knows nothing of.
         let release = "UPDATE claim SET worker_key = NULL WHERE scan_id = $1 AND worker_key = $2";
         sqlx::query(release).bind(joined.scan_id).bind(me).execute(&mut *transaction).await.doing(DOING)?;
+    }
+    if joined.how == How::Resumed {
+        // Who is visited again is heard again: what they said before may hold no more.
+        let unhear = "DELETE FROM owner_view WHERE scan_id = $1 AND account_id IN (SELECT account_id FROM claim WHERE scan_id = $1)";
+        sqlx::query(unhear).bind(joined.scan_id).execute(&mut *transaction).await.doing(DOING)?;
     }
     join(&mut transaction, joined.scan_id, me, now, lease).await.doing(DOING)?;
     transaction.commit().await.doing(DOING)?;
@@ -276,12 +294,24 @@ pub async fn identify(
         }
         end_scan(&mut transaction, dead, &dead_end(), started_at.into()).await?;
     }
-    sqlx::query("UPDATE scan SET organization_key = $1 WHERE scan_id = $2")
-        .bind(key)
+    let identified = sqlx::query(
+        "UPDATE scan SET organization_key = $1 WHERE scan_id = $2 AND (organization_key IS NULL OR organization_key = $1)",
+    )
+    .bind(key)
+    .bind(scan)
+    .execute(&mut *transaction)
+    .await
+    .doing(DOING)?;
+    if identified.rows_affected() == 0 {
+        let other: String = sqlx::query_scalar(
+            "SELECT organization_id FROM scan JOIN organization USING (organization_key) WHERE scan_id = $1",
+        )
         .bind(scan)
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await
         .doing(DOING)?;
+        return Ok(Some(Clash::OfAnother(other)));
+    }
     transaction.commit().await.doing(DOING)?;
     Ok(None)
 }

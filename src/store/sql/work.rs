@@ -203,14 +203,17 @@ pub async fn claim(
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
-    // What this process has claimed is never free for it: it is at work on that.
+    // What this process has claimed is never free for it: it is at work on that. And what another has is not while this one's own
+    // lease has ended: after an outage all have, and each would take from the others what they are about to bring.
     let statement = format!(
         "WITH next AS (
              SELECT claim.scan_id, claim.account_id FROM claim
              WHERE claim.scan_id = $1 AND claim.rank <= $5 AND (claim.worker_key IS NULL OR (claim.worker_key <> $2 AND NOT EXISTS (
                  SELECT 1 FROM participant
                  WHERE participant.scan_id = $1 AND participant.worker_key = claim.worker_key
-                   AND participant.alive_until > $3)))
+                   AND participant.alive_until > $3) AND EXISTS (
+                 SELECT 1 FROM participant
+                 WHERE participant.scan_id = $1 AND participant.worker_key = $2 AND participant.alive_until > $3)))
              ORDER BY claim.rank, claim.account_id
              LIMIT $4 {SKIP_LOCKED}
          )
@@ -358,6 +361,7 @@ pub async fn tally(pool: &Pool, scan: ScanId) -> Result<Tally, StoreError> {
     struct Row {
         known_accounts: Option<i32>,
         missing: i64,
+        pending: i64,
         listed: bool,
         list_error: Option<String>,
         entered: i32,
@@ -370,19 +374,24 @@ pub async fn tally(pool: &Pool, scan: ScanId) -> Result<Tally, StoreError> {
                 (SELECT count(*) FROM account WHERE account.organization_key = scan.organization_key
                     AND account.left_at IS NULL AND NOT EXISTS (
                     SELECT 1 FROM visit WHERE visit.account_key = account.account_key AND visit.scan_id = scan.scan_id)
-                ) AS missing
+                ) AS missing,
+                (SELECT count(*) FROM account
+                 JOIN visit ON visit.account_key = account.account_key AND visit.scan_id = account.scan_id
+                 WHERE account.organization_key = scan.organization_key AND account.scan_id = scan.scan_id
+                    AND visit.outcome = 'pending') AS pending
          FROM scan_work JOIN scan USING (scan_id) WHERE scan_work.scan_id = $1 AND scan.state = 'running'",
     )
     .bind(scan)
     .fetch_optional(pool)
     .await
     .doing("adding up a scan")?;
-    let Row { known_accounts, missing, listed, list_error, entered, locked, example } =
+    let Row { known_accounts, missing, pending, listed, list_error, entered, locked, example } =
         row.ok_or(StoreError::ScanEnded(scan))?;
     let whole = |number: i32| u64::from(number.unsigned_abs());
     Ok(Tally {
         known: known_accounts.map_or(0, whole),
         missing: missing.unsigned_abs(),
+        pending: pending.unsigned_abs(),
         listed,
         list_error,
         entered: whole(entered),
