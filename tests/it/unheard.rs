@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use trustwatch::model::ScanState;
+use trustwatch::clock::{Clock, SystemClock};
+use trustwatch::model::{Reason, ScanCost, ScanEnd, ScanState};
 use trustwatch::scan::{Request, Selection};
+use trustwatch::store::NewScan;
 
 use crate::alerts::watched_by_its_administrator;
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::weather::{Effect, Rule};
+use crate::claims;
 use crate::invariants;
-use crate::support::{Kept, Story, on_each_engine};
+use crate::support::{Kept, Story, claim, discovered, on_each_engine};
 
 const REGION: &str = "eu-west-1";
 const OPT_IN: &str = "eu-south-1";
@@ -84,7 +87,34 @@ async fn an_analyzer_in_a_region_that_its_account_left_is_gone(kept: Kept) {
     invariants::hold(story.store.as_ref(), "after a region was left").await;
 }
 
+async fn an_account_is_in_the_organization_that_lists_it_and_in_no_other(kept: Kept) {
+    let story = Story::begin_in(kept, &Scenario::calm(3)).await;
+    let [moved, stayed] = [0, 1].map(|at| story.sim.members().remove(at));
+    let now = SystemClock.now();
+    let before = NewScan { organization_name: "before".into(), ..claims::scheduled(now) };
+    let store = story.store.as_ref();
+    let scan = store.begin_scan(&before, "test").await.unwrap().scan_id;
+    store.identify_organization(scan, "o-before", &[]).await.unwrap();
+    store.keep_discovered(scan, &discovered("o-before")).await.unwrap();
+    let visits = [moved.as_str(), "999999999999"]
+        .map(|account| claims::visit(&crate::again::listed(account), Reason::OrganizationAnalyzer));
+    claim(store, scan, "test", &visits).await;
+    store.record_visits(scan, &visits, "test").await.unwrap();
+    let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
+    store.finish_scan(scan, "test", &end, &ScanCost::default(), now).await.unwrap();
+    scan_only(&story, &stayed).await;
+    assert_eq!(covered(&story).await, "2", "nobody has looked for it");
+    story.complete_scan().await;
+    assert_eq!(story.verdict(&moved, REGION).await, "not_covered no_analyzer");
+    let left = "SELECT organization_id, account_id FROM current_coverage WHERE organization_name = 'before'";
+    assert_eq!(story.rows(left).await, [["o-before", "999999999999"]]);
+    let ended = "SELECT account_id, from_status, cause FROM coverage_transitions WHERE to_status IS NULL";
+    assert_eq!(story.rows(ended).await, [[moved.as_str(), "covered", "membership"]]);
+    invariants::hold(store, "after an account went from one organization to another").await;
+}
+
 on_each_engine!(
+    an_account_is_in_the_organization_that_lists_it_and_in_no_other,
     a_list_that_breaks_off_keeps_nobody_covered_by_what_was_found_gone,
     nobody_stays_covered_by_who_is_no_administrator_any_more,
     an_analyzer_in_a_region_that_its_account_left_is_gone,

@@ -98,6 +98,7 @@ pub async fn end_scan(
     let at = Stamp::from(at).max(started.ok_or(StoreError::ScanEnded(scan))?);
     if end.list_complete {
         close_accounts_that_left(connection, scan, at).await?;
+        close_accounts_elsewhere(connection, scan, at).await?;
     }
     stale::mark(connection, scan, at).await?;
     count(connection, scan, end, at).await?;
@@ -239,6 +240,30 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     .await
     .doing(DOING)?;
     close_members(connection, scan, &left, at).await
+}
+
+/// An account is in one organization: what holds for it in another, where nobody may look any more, ends.
+async fn close_accounts_elsewhere(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
+    let mut left: Vec<Left> = sqlx::query_as(
+        "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
+         FROM scan
+         JOIN organization ON organization.organization_key <> scan.organization_key
+         JOIN account AS here ON here.organization_key = scan.organization_key AND here.scan_id = scan.scan_id
+         JOIN account ON account.organization_key = organization.organization_key AND account.account_id = here.account_id
+         WHERE scan.scan_id = $1 AND account.left_at IS NULL AND account.scan_id < scan.scan_id
+         ORDER BY account.organization_key",
+    )
+    .bind(scan)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    while let Some(first) = left.first() {
+        let of_one = left.partition_point(|left| left.organization_key == first.organization_key);
+        let others = left.split_off(of_one);
+        close_members(connection, scan, &left, at).await?;
+        left = others;
+    }
+    Ok(())
 }
 
 /// Of a standalone account that is in an organization by now, what held for it as such ends.
