@@ -1,7 +1,9 @@
 //! What changes in the intervals of one account when a visit is recorded: a pure function, apart from any engine.
 
 use crate::evaluate::keep_reason_while_blind;
-use crate::model::{Cause, Coverage, Reason, Region, RegionCoverage, Requirement, ScanId, Status};
+use crate::model::{
+    AccountId, AnalyzerArn, Cause, Coverage, Reason, Region, RegionCoverage, Requirement, ScanId, Status,
+};
 use crate::store::stamp::Stamp;
 
 /// An interval that still holds.
@@ -35,6 +37,8 @@ pub struct LastKnown {
 /// An account as it was before a visit.
 #[derive(Debug, Clone, Copy)]
 pub struct Account {
+    /// Which.
+    pub id: AccountId,
     /// When it was last looked at: until then, what held was known to hold.
     pub checked_at: Option<Stamp>,
     /// The scan of its newest visit.
@@ -103,10 +107,15 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
         };
         // Behind an unknown, what is kept is the answer that it hides.
         let answer = before.last_known.filter(|_| !is_known(before.reason)).map_or(before.reason, |known| known.reason);
+        // What hung on an analyzer of the account itself, its own list has just disproved.
+        let was_own =
+            before.analyzer_arn.as_deref().and_then(AnalyzerArn::parse).is_some_and(|arn| arn.owner == account.id);
+        let blind = blind && !(was_own && seen_reason.status() == Status::NotCovered);
         let reason = keep_reason_while_blind(Some(answer), seen_reason, blind);
         if before.reason == reason {
-            // A reason that was kept keeps its analyzer: it is not the one that was seen.
-            if reason == seen_reason && before.analyzer_arn != analyzer_arn {
+            // A reason that was kept keeps its analyzer: it is not the one that was seen. Of two that cover, the account's is named.
+            let is_seen = reason == seen_reason || reason == Reason::AccountAndOrganizationAnalyzers;
+            if is_seen && before.analyzer_arn != analyzer_arn {
                 changes.rename.push((region, analyzer_arn));
             }
             continue;

@@ -9,7 +9,8 @@ fn at(seconds: i64) -> Stamp {
 
 /// An account as of scan 1, under `either`.
 fn account() -> Account {
-    Account { checked_at: Some(at(100)), scan_id: 1, requirement: Requirement::Either, same_configuration: true }
+    let id = "111111111111".parse().unwrap();
+    Account { id, checked_at: Some(at(100)), scan_id: 1, requirement: Requirement::Either, same_configuration: true }
 }
 
 fn open(region: &str, reason: Reason) -> Open {
@@ -154,4 +155,28 @@ fn losing_sight_of_the_owner_changes_nothing_behind_an_unknown_either() {
     let own = [seen("a", Reason::AccountAnalyzer)];
     let back = changes(&account(), &[reopened(&hidden)], &own, &[Region::new("a")]).open.remove(0);
     assert_eq!((back.reason, back.known_cause), (Reason::AccountAndOrganizationAnalyzers, None));
+}
+
+fn arn(owner: &str, name: &str) -> String {
+    format!("arn:aws:access-analyzer:eu-west-1:{owner}:analyzer/{name}")
+}
+
+#[test]
+fn while_owners_are_out_of_sight_an_accounts_own_list_still_counts() {
+    let region = || Region::new("a");
+    let blind =
+        |before: &Open, now: RegionCoverage| changes(&account(), std::slice::from_ref(before), &[now], &[region()]);
+    for reason in [Reason::AnalyzerNotActive, Reason::RequiredZoneOfTrustMissing] {
+        let of = |owner| Open { analyzer_arn: Some(arn(owner, "watch")), ..open("a", reason) };
+        let kept = blind(&of("999999999999"), seen("a", Reason::NoAnalyzer));
+        assert_eq!(kept, Changes::default(), "nobody knows better of another's");
+        let gone = blind(&of("111111111111"), seen("a", Reason::NoAnalyzer));
+        assert_eq!((gone.close.len(), gone.open[0].reason, gone.open[0].cause), (1, Reason::NoAnalyzer, Cause::World));
+    }
+    let both = Reason::AccountAndOrganizationAnalyzers;
+    let before = Open { analyzer_arn: Some(arn("111111111111", "old")), ..open("a", both) };
+    let mut now = seen("a", Reason::AccountAnalyzer);
+    now.coverage.analyzer_arn = Some(arn("111111111111", "new"));
+    let renamed = blind(&before, now);
+    assert_eq!(renamed, Changes { rename: vec![(region(), Some(arn("111111111111", "new")))], ..Changes::default() });
 }

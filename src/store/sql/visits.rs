@@ -241,6 +241,7 @@ async fn accounts(
             account_key: row.account_key,
             changed_at: row.changed_at,
             account: Account {
+                id: visit.account.id,
                 checked_at: row.checked_at,
                 scan_id: row.scan_id,
                 requirement: word(DOING, &row.requirement)?,
