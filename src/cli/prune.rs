@@ -29,15 +29,16 @@ impl Prune {
         let pruned = store.prune(&retention, self.dry_run).await;
         store.close().await;
         let pruned = pruned?;
+        let Some(by) = pruned.by else { return say("there is no completed scan: nothing is old") };
         let verb = if self.dry_run { "would let go of" } else { "let go of" };
         let day = |instant: chrono::DateTime<chrono::Utc>| instant.format("%Y-%m-%d").to_string();
         say(&format!(
             "{verb} {}: every one from before {} but one of each account and day, and all from before {}",
             counted(pruned.visits, "visit"),
-            day(retention.all_visits_from),
-            day(retention.visits_from),
+            day(by.all_visits_from),
+            day(by.visits_from),
         ))?;
-        match retention.history_from {
+        match by.history_from {
             None => say("the history is kept for ever"),
             Some(from) => {
                 let intervals = counted(pruned.intervals, "interval");

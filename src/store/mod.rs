@@ -65,6 +65,8 @@ impl SchemaVersion {
 /// From when on what is kept. What is older goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
+    /// The midnight by which this goes.
+    pub day: DateTime<Utc>,
     /// Every visit from here on; of each day before, one of each account.
     pub all_visits_from: DateTime<Utc>,
     /// No visit from before this, but each account's newest.
@@ -82,9 +84,23 @@ impl Retention {
             midnight.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC)
         };
         Self {
+            day: midnight,
             all_visits_from: before(retention.visits),
             visits_from: before(retention.daily_visits),
             history_from: retention.history.map(before),
+        }
+    }
+
+    /// The same as of an earlier instant, if it is one.
+    fn no_later_than(self, instant: DateTime<Utc>) -> Self {
+        let midnight = instant.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+        let sooner = (self.day - midnight).max(chrono::TimeDelta::zero());
+        let before = |from: DateTime<Utc>| from.checked_sub_signed(sooner).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        Self {
+            day: before(self.day),
+            all_visits_from: before(self.all_visits_from),
+            visits_from: before(self.visits_from),
+            history_from: self.history_from.map(before),
         }
     }
 }
@@ -96,6 +112,8 @@ pub struct Pruned {
     pub visits: u64,
     /// Intervals of coverage and of analyzers.
     pub intervals: u64,
+    /// By what: never by a later day than that of the newest completed scan. `None` where there is no such scan, and nothing goes.
+    pub by: Option<Retention>,
 }
 
 /// Receives the rows of a query, one by one.
@@ -301,7 +319,8 @@ pub trait Store: Send + Sync {
     /// Lets other processes send for the channels that this one has sent for.
     async fn leave_channels(&self, worker: &str) -> Result<(), StoreError>;
 
-    /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go.
+    /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go. A clock that is ahead
+    /// lets nothing go that the newest completed scan would keep; and where another process is at it, the rest is that one's.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 
     /// What a person wants to know of one scan.

@@ -54,7 +54,12 @@ async fn old_visits_are_thinned_out_and_nothing_else_changes(kept: Kept) {
             sample::scan(store.as_ref(), at(day(7, date), hour), locked).await;
         }
     }
-    let retention = Retention { all_visits_from: at(day(7, 15), 0), visits_from: at(day(7, 5), 0), history_from: None };
+    let retention = Retention {
+        day: at(day(7, 20), 0),
+        all_visits_from: at(day(7, 15), 0),
+        visits_from: at(day(7, 5), 0),
+        history_from: None,
+    };
     let before = views(store.as_ref()).await;
     let would = store.prune(&retention, true).await.unwrap();
     assert_eq!(views(store.as_ref()).await, before, "a dry run changes nothing");
@@ -87,12 +92,34 @@ async fn old_visits_are_thinned_out_and_nothing_else_changes(kept: Kept) {
         assert_eq!(after, *before, "{view}");
     }
     invariants::hold_after_pruning(store.as_ref(), "after pruning").await;
-    assert_eq!(store.prune(&retention, false).await.unwrap(), store::Pruned::default(), "there is no more to go");
+    let nothing = store::Pruned { by: Some(retention), ..store::Pruned::default() };
+    assert_eq!(store.prune(&retention, false).await.unwrap(), nothing, "there is no more to go");
     // What is older than anything is kept still leaves each account its newest visit.
-    let all = Retention { all_visits_from: at(day(8, 30), 0), visits_from: at(day(8, 30), 0), history_from: None };
+    let all = Retention {
+        day: at(day(7, 20), 0),
+        all_visits_from: at(day(8, 30), 0),
+        visits_from: at(day(8, 30), 0),
+        history_from: None,
+    };
     store.prune(&all, false).await.unwrap();
     assert_eq!(rows(store.as_ref(), "SELECT count(*) FROM account_visits").await, [["6"]]);
     invariants::hold_after_pruning(store.as_ref(), "after pruning everything").await;
+}
+
+async fn a_clock_that_is_ahead_lets_nothing_go(kept: Kept) {
+    let (store, _, _folder) = empty(kept).await;
+    let retention = trustwatch::config::Retention::default();
+    let ahead = Retention::at(at(day(7, 20) + chrono::TimeDelta::days(800), 9), &retention);
+    assert_eq!(store.prune(&ahead, false).await.unwrap(), store::Pruned::default(), "there is no scan");
+    for hour in [1, 9] {
+        sample::scan(store.as_ref(), at(day(7, 20), hour), &[]).await;
+    }
+    let by = Some(Retention::at(at(day(7, 20), 9), &retention));
+    for dry_run in [true, false] {
+        let pruned = store.prune(&ahead, dry_run).await.unwrap();
+        assert_eq!(pruned, store::Pruned { by, ..store::Pruned::default() });
+    }
+    assert_eq!(rows(store.as_ref(), "SELECT count(*) FROM account_visits").await, [["12"]]);
 }
 
 async fn history_is_kept_for_ever_unless_it_is_limited(kept: Kept) {
@@ -298,6 +325,7 @@ async fn an_analyzer_that_was_only_looked_at_again_is_no_change(kept: Kept) {
 
 on_each_engine!(
     old_visits_are_thinned_out_and_nothing_else_changes,
+    a_clock_that_is_ahead_lets_nothing_go,
     history_is_kept_for_ever_unless_it_is_limited,
     a_filled_database_is_migrated_without_a_loss_and_a_newer_one_is_refused,
     the_first_schema_is_brought_up_to_date_with_what_is_in_it,

@@ -49,6 +49,13 @@ pub async fn serialize(connection: &mut Connection) -> Result<(), sqlx::Error> {
         .map(|_| ())
 }
 
+/// Whether no other process prunes until this transaction ends.
+pub async fn prunes_alone(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended('trustwatch prune ' || current_schema(), 0))")
+        .fetch_one(connection)
+        .await
+}
+
 /// What is held between two scans is the server's business.
 pub async fn settle(_: &Pool) -> Result<(), sqlx::Error> {
     Ok(())

@@ -1,6 +1,6 @@
 //! Thinning out old visits, a few accounts at a time, so that no scan waits for it.
 
-use super::super::engine::{Pool, begin, execute, fetch};
+use super::super::engine::{Pool, begin, execute, fetch, prunes_alone};
 use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
 use crate::store::table::Table;
@@ -49,9 +49,19 @@ fn accounts(keys: &[i32], retention: &Retention) -> Table {
         .done()
 }
 
+/// By what it goes, if anything does: what no scan has followed may be all that there is.
+async fn believable(pool: &Pool, retention: &Retention) -> Result<Option<Retention>, StoreError> {
+    let newest: Option<Stamp> = sqlx::query_scalar("SELECT max(finished_at) FROM scan WHERE state = 'completed'")
+        .fetch_one(pool)
+        .await
+        .doing(DOING)?;
+    Ok(newest.map(|newest| retention.no_later_than(newest.into())))
+}
+
 /// What would go.
 pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreError> {
-    let mut pruned = Pruned::default();
+    let Some(retention) = &believable(pool, retention).await? else { return Ok(Pruned::default()) };
+    let mut pruned = Pruned { by: Some(*retention), ..Pruned::default() };
     let keys = account_keys(pool).await?;
     let mut connection = pool.acquire().await.doing(DOING)?;
     for keys in keys.chunks(STEP) {
@@ -97,11 +107,15 @@ const FINDINGS: i64 = 5_000;
 
 /// Lets go of what is older than it is kept.
 pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreError> {
-    let mut pruned = Pruned::default();
+    let Some(retention) = &believable(pool, retention).await? else { return Ok(Pruned::default()) };
+    let mut pruned = Pruned { by: Some(*retention), ..Pruned::default() };
     let keys = account_keys(pool).await?;
     for keys in keys.chunks(STEP) {
         let table = accounts(keys, retention);
         let mut transaction = begin(pool).await.doing(DOING)?;
+        if !prunes_alone(&mut transaction).await.doing(DOING)? {
+            return Ok(pruned);
+        }
         let delete = doomed!("DELETE FROM visit WHERE (account_key, scan_id) IN (", ")");
         pruned.visits += execute(&mut transaction, &table, delete).await.doing(DOING)?;
         if retention.history_from.is_some() {
@@ -122,10 +136,15 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
     }
     super::messages::prune(pool, retention.visits_from.into()).await?;
     if let Some(from) = retention.history_from {
-        let delete = sqlx::query("DELETE FROM analyzer WHERE valid_to < $1").bind(Stamp::from(from));
-        pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
-        let delete = sqlx::query("DELETE FROM findings_count WHERE valid_to < $1").bind(Stamp::from(from));
-        pruned.intervals += delete.execute(pool).await.doing(DOING)?.rows_affected();
+        let mut transaction = begin(pool).await.doing(DOING)?;
+        if !prunes_alone(&mut transaction).await.doing(DOING)? {
+            return Ok(pruned);
+        }
+        for delete in ["DELETE FROM analyzer WHERE valid_to < $1", "DELETE FROM findings_count WHERE valid_to < $1"] {
+            let gone = sqlx::query(delete).bind(Stamp::from(from)).execute(&mut *transaction).await.doing(DOING)?;
+            pruned.intervals += gone.rows_affected();
+        }
+        transaction.commit().await.doing(DOING)?;
         pruned.intervals += prune_findings(pool, from.into()).await?;
     }
     Ok(pruned)

@@ -61,6 +61,11 @@ pub async fn serialize(_: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Whether no other process prunes until this transaction ends: there is one writer.
+pub async fn prunes_alone(_: &mut Connection) -> Result<bool, sqlx::Error> {
+    Ok(true)
+}
+
 /// Lets go of the pages that a scan has read and written. The next one touches others, so that the cache of a daemon would grow from
 /// scan to scan until it is full, and between two scans it is of no use.
 pub async fn settle(pool: &Pool) -> Result<(), sqlx::Error> {
