@@ -99,6 +99,11 @@ pub enum StoreError {
         /// What this program needs.
         known: i64,
     },
+    /// The server lets nobody write.
+    #[error(
+        "the database only lets us read: its server is a standby, or sets default_transaction_read_only; the primary is tried again"
+    )]
+    Standby,
     /// A migration failed; nothing of it remains.
     #[error("migrating the database: {0}")]
     Migrate(sqlx::migrate::MigrateError),
@@ -136,27 +141,34 @@ impl StoreError {
     /// Whether the database is away, or a transaction came in another's way: the same may be tried again.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Away { .. } | Self::Hangs(_) => true,
+            Self::Connect { .. } | Self::Away { .. } | Self::Hangs(_) | Self::Standby => true,
             Self::Statement { error, .. } => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::WorkerCrashed => true,
-                // Postgres: the server shuts down or starts (57P), has no connection left (53300), connections break (08),
-                // transactions conflict (40), or the session may only read, because the server is a standby by now (25006). A transaction of ours that
-                // stood still for as long as a lease was ended by the server (25P03).
-                sqlx::Error::Database(error) => {
-                    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
-                        ["57P", "53300", "08", "40", "25006", "25P03"]
-                            .iter()
-                            .any(|class| error.code().starts_with(class))
-                    })
-                }
+                sqlx::Error::Database(error) => is_engine_away(error.as_ref()),
                 _ => false,
             },
             _ => false,
         }
     }
+}
+
+/// Whether an engine said that it cannot do now what it could do before, and may do again.
+fn is_engine_away(error: &dyn sqlx::error::DatabaseError) -> bool {
+    if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        // The server shuts down or starts (57P), has no disk, memory or connection left (53), connections break (08), transactions
+        // conflict (40), or the session may only read, because the server is a standby by now (25006). The server ended a
+        // transaction of ours that stood still for as long as a lease (25P03), or a statement that took as long as it lets any (57014), or
+        // waited as long for a lock (55P03).
+        return ["57P", "57014", "53", "08", "40", "25006", "25P03", "55P03"]
+            .iter()
+            .any(|class| error.code().starts_with(class));
+    }
+    // SQLite: another process has the file (5, 6), or the disk is full (13). The lowest byte is the code without its extension.
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| [5, 6, 13].contains(&(code & 0xff)))
 }
 
 /// What an engine said. Postgres would add a line of its own source, which looks like one of the query.
@@ -187,6 +199,17 @@ pub(super) fn word<T: FromStr<Err = UnknownWord>>(doing: &'static str, word: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_is_waited_for_and_a_statement_that_is_wrong_is_not() {
+        use sqlx::{Connection, Executor, SqliteConnection};
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        connection.execute("PRAGMA max_page_count = 2; CREATE TABLE a (b TEXT)").await.unwrap();
+        let full = connection.execute("INSERT INTO a VALUES (zeroblob(100000))").await;
+        assert!(full.doing("writing").unwrap_err().is_away());
+        let wrong = connection.execute("INSERT INTO c VALUES (1)").await;
+        assert!(!wrong.doing("writing").unwrap_err().is_away());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_verb_that_gives_no_answer_ends_as_if_the_database_were_away() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use trustwatch::config::{Secret, Store as Settings};
-use trustwatch::store::{self, Access};
+use trustwatch::store::{self, Access, StoreError};
 
 use crate::awssim::Scenario;
 use crate::postgres::{Server, database, database_on, server, start};
@@ -120,6 +120,41 @@ async fn a_server_that_is_restarted_is_found_again() {
     let report = story.complete_scan().await;
     assert_eq!(report.scan.accounts, Some(5));
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_lets_nobody_write_is_away_and_the_primary_is_found_again() {
+    let Some((server, url)) = own().await else { return };
+    let name = url::Url::parse(&url).unwrap().path().trim_start_matches('/').to_owned();
+    let store = store::open(&Settings::at(&url), WRITE).await.unwrap();
+    // As after a failover: every session is another's by now, and leads to a standby.
+    as_owner(&url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    as_owner(&server.url, &end).await;
+    let standby = store.schema_version().await.unwrap_err();
+    assert!(standby.is_away(), "{standby}");
+    assert!(standby.to_string().starts_with("the database only lets us read: its server is a standby"), "{standby}");
+    assert_eq!(refusal(&Settings::at(&url)).await, standby.to_string());
+    rows(store::open(&Settings::at(&url), Access::Read).await.unwrap().as_ref(), "SELECT 1").await;
+    // The session stays what it is: it takes another to reach the primary.
+    as_owner(&server.url, &format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await;
+    store.schema_version().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_the_server_cannot_do_now_may_be_asked_again() {
+    let mut connection = PgConnection::connect(&database().await).await.unwrap();
+    let mut refused = async |sql: &str| {
+        let error = connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_err();
+        StoreError::Statement { doing: "trying", error }
+    };
+    for code in ["53100", "53200", "55P03", "57014", "40P01"] {
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END $$");
+        assert!(refused(&raise).await.is_away(), "{code}");
+    }
+    assert!(refused("SET statement_timeout = 1; SELECT pg_sleep(60)").await.is_away());
+    assert!(!refused("SELECT nothing").await.is_away());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, Postgres, Transaction};
 
 use crate::store::StoreError;
+use crate::store::error::Doing;
 use crate::store::stamp::Stamp;
 use crate::store::table::{Column, Table};
 
@@ -18,6 +19,8 @@ pub const SKIP_LOCKED: &str = "FOR UPDATE SKIP LOCKED";
 /// A schema of a Postgres database.
 pub struct Engine {
     pub(super) pool: Pool,
+    /// Whether it was opened to write.
+    pub(super) writes: bool,
     /// For how long a process that says nothing keeps what it claimed.
     pub(super) lease: Duration,
 }
@@ -30,6 +33,19 @@ impl Engine {
     #[expect(clippy::unnecessary_wraps, reason = "the other engine may have been opened to read only")]
     pub fn writer(&self) -> Result<&Pool, StoreError> {
         Ok(&self.pool)
+    }
+
+    /// Whether what it was opened for can be done with it now.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if !self.writes {
+            return Ok(());
+        }
+        let mut connection = self.pool.acquire().await.doing("asking the database whether it lets us write")?;
+        if super::may_write(&mut connection).await.doing("asking the database whether it lets us write")? {
+            Ok(())
+        } else {
+            Err(StoreError::Standby)
+        }
     }
 
     pub fn lease(&self) -> Duration {

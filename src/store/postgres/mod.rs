@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use super::error::{Doing, said};
@@ -22,7 +22,7 @@ pub use engine::{Engine, execute};
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Connections at once. One is asked whether it still works before it is used, so that a server that was restarted is
-/// found again.
+/// found again, and where it is to write, whether it may: after a failover it could lead to what is a standby by now.
 const CONNECTIONS: u32 = 8;
 
 /// How long a connection is waited for.
@@ -34,10 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// As [`super::open`].
 pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, StoreError> {
     let mut options = options(settings)?;
-    if !matches!(access, Access::Write { .. }) {
+    let writes = matches!(access, Access::Write { .. });
+    if !writes {
         options = options.options([("default_transaction_read_only", "on")]);
     }
-    let pool = connect(settings, &options).await?;
+    let pool = connect(settings, &options, writes).await?;
     let checked = match access {
         Access::Read | Access::Stream | Access::Write { migrate: false } => {
             version(&pool).await.and_then(SchemaVersion::check)
@@ -48,12 +49,12 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
         pool.close().await;
         return Err(error);
     }
-    Ok(Engine { pool, lease: settings.lease.0 })
+    Ok(Engine { pool, writes, lease: settings.lease.0 })
 }
 
 /// What a database says of its schema.
 pub async fn schema_version(settings: &config::Store) -> Result<SchemaVersion, StoreError> {
-    let pool = connect(settings, &options(settings)?).await?;
+    let pool = connect(settings, &options(settings)?, false).await?;
     let version = version(&pool).await;
     pool.close().await;
     version
@@ -79,11 +80,26 @@ fn options(settings: &config::Store) -> Result<PgConnectOptions, StoreError> {
     Ok(options.disable_statement_logging())
 }
 
-async fn connect(settings: &config::Store, options: &PgConnectOptions) -> Result<PgPool, StoreError> {
+async fn connect(settings: &config::Store, options: &PgConnectOptions, writes: bool) -> Result<PgPool, StoreError> {
     // The pool would try again until its patience ends, and hide why.
-    let first = options.connect().await.map_err(|error| connect_error(settings, &error))?;
+    let mut first = options.connect().await.map_err(|error| connect_error(settings, &error))?;
+    let is_usable = !writes || may_write(&mut first).await.doing("connecting to the database")?;
     let _ = sqlx::Connection::close(first).await;
-    Ok(PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_lazy_with(options.clone()))
+    if !is_usable {
+        return Err(StoreError::Standby);
+    }
+    let mut pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
+    if writes {
+        pool = pool.test_before_acquire(false).before_acquire(|connection, _| Box::pin(may_write(connection)));
+    }
+    Ok(pool.connect_lazy_with(options.clone()))
+}
+
+/// Whether a connection leads to a server that lets us write: what libpq's `target_session_attrs=read-write` asks.
+async fn may_write(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT NOT CAST(current_setting('transaction_read_only') AS BOOLEAN)")
+        .fetch_one(connection)
+        .await
 }
 
 fn connect_error(settings: &config::Store, error: &sqlx::Error) -> StoreError {

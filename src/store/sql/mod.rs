@@ -267,6 +267,7 @@ impl Store for Engine {
     }
 
     async fn schema_version(&self) -> Result<SchemaVersion, StoreError> {
+        self.check().await?;
         super::version(self.reader()).await
     }
 
