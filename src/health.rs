@@ -1,6 +1,7 @@
 //! Whether this process can do its work, each thing that it needs by name; and what a scrape of its metrics reads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -69,8 +70,10 @@ impl Watched {
     }
 
     fn is_overdue(&self, overview: &Overview, up_since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let begun = overview.completed.as_ref().map(|scan| scan.started_at.into());
-        is_overdue(&self.timetable, self.scan_deadline, begun, up_since, now)
+        // What a clock that was ahead has left in the future says nothing.
+        let by_now = |at: &DateTime<Utc>| *at <= now;
+        let completed = overview.completed.as_ref().map(|scan| scan.started_at.into()).filter(by_now);
+        is_overdue(&self.timetable, self.scan_deadline, completed, overview.started.filter(by_now), up_since, now)
     }
 }
 
@@ -78,14 +81,21 @@ impl Watched {
 pub struct Health {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    up_since: DateTime<Utc>,
+    up_since: AtomicI64,
     organizations: Vec<Watched>,
 }
 
 impl Health {
     /// Of a process that starts now.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, organizations: Vec<Watched>) -> Self {
-        Self { store, up_since: clock.now(), clock, organizations }
+        Self { store, up_since: AtomicI64::new(clock.now().timestamp_micros()), clock, organizations }
+    }
+
+    /// What time it is, and since when the process runs: not later, though the clock was ahead when it started.
+    fn now_and_up_since(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        let now = self.clock.now();
+        let before = self.up_since.fetch_min(now.timestamp_micros(), Ordering::Relaxed);
+        (now, DateTime::from_timestamp_micros(before).map_or(now, |before| before.min(now)))
     }
 
     /// Everything that the process needs to do its work, and what is wrong with it.
@@ -118,7 +128,8 @@ impl Health {
     }
 
     fn overdue(&self, organization: &Watched, overview: &Overview) -> Option<String> {
-        organization.is_overdue(overview, self.up_since, self.clock.now()).then(|| match &overview.completed {
+        let (now, up_since) = self.now_and_up_since();
+        organization.is_overdue(overview, up_since, now).then(|| match &overview.completed {
             Some(scan) => format!("overdue: the newest completed scan began at {}", scan.started_at),
             None => "overdue: no scan was completed yet".into(),
         })
@@ -131,16 +142,19 @@ impl Health {
         };
         let overview = timeout(PATIENCE, self.store.overview(organization)).await;
         let overview = overview.ok().and_then(Result::ok);
-        overview.is_some_and(|overview| watched.is_overdue(&overview, self.up_since, self.clock.now()))
+        let (now, up_since) = self.now_and_up_since();
+        overview.is_some_and(|overview| watched.is_overdue(&overview, up_since, now))
     }
 
-    /// What the store says for a scrape; `None` where it does not answer.
+    /// What the store says for a scrape; `None` where it does not answer, or lets nobody write.
     pub async fn scraped(&self) -> Option<Scraped> {
+        timeout(PATIENCE, self.store.schema_version()).await.ok()?.ok()?;
         let mut scraped = Scraped::default();
         for watched in &self.organizations {
             let overview = timeout(PATIENCE, self.store.overview(&watched.name)).await.ok()?.ok()?;
             scraped.replicas = overview.replicas;
-            let is_overdue = watched.is_overdue(&overview, self.up_since, self.clock.now());
+            let (now, up_since) = self.now_and_up_since();
+            let is_overdue = watched.is_overdue(&overview, up_since, now);
             scraped.organizations.push(organization(&watched.name, is_overdue, &overview));
         }
         let sql = "SELECT channel, count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'dead')

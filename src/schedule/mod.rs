@@ -147,13 +147,14 @@ pub fn due(
     (is_starting && is_stale && timetable.on_start == OnStart::IfStale).then_some(Due::Stale(unmade))
 }
 
-/// Whether a scan that should have been completed by `now` was not, though a process that runs since `up_since` has had the time
-/// for it. A scan has until the schedule's next instant, and no longer than `longest`; `completed` is when the newest completed
-/// one began.
+/// Whether a scan that should have been completed by `now` was not, though there was the time for it since this process runs
+/// (`up_since`), or since the scan was begun: one that begins again and again completes nothing. A scan has until the schedule's
+/// next instant, and no longer than `longest`; `completed` is when the newest completed one began, and `begun` when the newest did.
 pub fn is_overdue(
     timetable: &Timetable,
     longest: TimeDelta,
     completed: Option<DateTime<Utc>>,
+    begun: Option<DateTime<Utc>>,
     up_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> bool {
@@ -167,7 +168,9 @@ pub fn is_overdue(
         || timetable.on_start == OnStart::IfStale
         || (timetable.missed == Missed::RunOnce && completed.is_some());
     let allowed = timetable.completed_by(expected, longest) - expected;
-    is_wanted && completed.is_none_or(|completed| completed < expected) && now - up_since >= allowed
+    let unfinished = begun.filter(|begun| completed.is_none_or(|completed| completed < *begun));
+    let since = unfinished.map_or(up_since, |begun| begun.min(up_since));
+    is_wanted && completed.is_none_or(|completed| completed < expected) && now - since >= allowed
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ fn a_scan_is_overdue_when_its_time_is_over_and_this_process_has_had_it() {
     let (hourly, daily) = (timetable("17 * * * *", "UTC"), timetable("17 6 * * *", "UTC"));
     let longest = TimeDelta::hours(6);
     let overdue = |timetable: &Timetable, completed: &str, up_since: &str, now: &str| {
-        is_overdue(timetable, longest, Some(at(completed)), at(up_since), at(now))
+        is_overdue(timetable, longest, Some(at(completed)), None, at(up_since), at(now))
     };
     // 10:17 was not completed; it has until 11:17.
     assert!(!overdue(&hourly, "2026-11-23T09:17:01Z", UP, "2026-11-23T11:16:59Z"));
@@ -154,14 +154,28 @@ fn a_scan_is_overdue_when_its_time_is_over_and_this_process_has_had_it() {
     // A daily one is not waited for until tomorrow.
     assert!(!overdue(&daily, "2026-11-22T06:17:01Z", UP, "2026-11-23T12:16:59Z"));
     assert!(overdue(&daily, "2026-11-22T06:17:01Z", UP, "2026-11-23T12:17:00Z"));
-    assert!(is_overdue(&daily, longest, None, at(UP), at("2026-11-23T12:17:00Z")), "there was never one");
+    assert!(is_overdue(&daily, longest, None, None, at(UP), at("2026-11-23T12:17:00Z")), "there was never one");
+    // A process that ends again and again has had the time all the same.
+    let restarting = |completed: Option<&str>, begun| {
+        let (up, now) = (at("2026-11-23T12:10:00Z"), at("2026-11-23T12:20:00Z"));
+        is_overdue(&daily, longest, completed.map(at), Some(at(begun)), up, now)
+    };
+    for completed in [None, Some("2026-11-21T06:17:01Z")] {
+        assert!(restarting(completed, "2026-11-23T06:17:02Z"));
+        assert!(restarting(completed, "2026-11-22T06:17:01Z"), "nor was the one before completed");
+        assert!(!restarting(completed, "2026-11-23T12:10:01Z"), "it was down, and makes up for it");
+    }
+    assert!(
+        !restarting(Some("2026-11-22T06:17:01Z"), "2026-11-22T06:17:01Z"),
+        "what is completed says nothing of the next"
+    );
     // With a delay it has as long from when it begins.
     let mut delayed = schedule("17 6 * * *", "UTC");
     delayed.jitter = config::TimeSpan(Duration::from_hours(1));
     let delayed = Timetable::read(&delayed, "main").unwrap();
     let begins = delayed.next_after(at("2026-11-23T06:00:00Z")).unwrap();
     assert!(begins > at("2026-11-23T06:17:00Z"));
-    let late = |now| is_overdue(&delayed, longest, Some(at("2026-11-22T08:00:00Z")), at(UP), now);
+    let late = |now| is_overdue(&delayed, longest, Some(at("2026-11-22T08:00:00Z")), None, at(UP), now);
     assert!(!late(begins + longest - TimeDelta::seconds(1)));
     assert!(late(begins + longest));
 }
