@@ -50,8 +50,8 @@ impl Shared {
     /// As [`store::open`].
     pub async fn open_as(config: &Config, access: Access) -> Result<Self, StoreError> {
         let store = store::open(&config.store, access).await?;
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+        let host = rustix::system::uname();
+        let host = host.nodename().to_string_lossy();
         let worker = format!("{host}:{}:{:06x}", std::process::id(), fastrand::u32(..0x0100_0000));
         Ok(Self { allowance: Arc::new(Allowance::new(&config.limits)), store, worker })
     }
