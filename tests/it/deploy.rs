@@ -312,7 +312,8 @@ async fn the_installation_of_the_document_works_as_far_as_a_machine_without_syst
     let credentials = folder.path().join("credentials");
     std::fs::create_dir_all(&credentials).unwrap();
     std::fs::copy(file.replace("/etc/trustwatch", &etc.display().to_string()), credentials.join(name)).unwrap();
-    let (variable, secret) = value("Environment=").split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let variable = "TRUSTWATCH_STORE__PASSWORD_FILE";
+    let secret = value(&format!("Environment={variable}="));
     let start = value("ExecStart=").replace("/etc/trustwatch", &etc.display().to_string());
     let mut words = start.split_whitespace();
     let program = destination.join(words.next().unwrap().trim_start_matches('/'));
