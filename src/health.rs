@@ -73,7 +73,14 @@ impl Watched {
         // What a clock that was ahead has left in the future says nothing.
         let by_now = |at: &DateTime<Utc>| *at <= now;
         let completed = overview.completed.as_ref().map(|scan| scan.started_at.into()).filter(by_now);
-        is_overdue(&self.timetable, self.scan_deadline, completed, overview.started.filter(by_now), up_since, now)
+        is_overdue(
+            &self.timetable,
+            self.scan_deadline,
+            completed,
+            overview.unfinished_since.filter(by_now),
+            up_since,
+            now,
+        )
     }
 }
 

@@ -219,6 +219,7 @@ impl Engine {
         stop: CancellationToken,
     ) -> Result<Left, StoreError> {
         let Joined { scan_id, started_at, .. } = *joined;
+        let clock_at = self.clock.now();
         let ends_on_stop = request.trigger == Trigger::Manual;
         let failed = |error: String| {
             Ok(Left::End(ScanEnd { state: ScanState::Failed, error: Some(error), list_complete: false }))
@@ -260,7 +261,7 @@ impl Engine {
         let exemptions = &self.organization.exemptions;
         patience.with("keep_exemptions", |store| store.keep_exemptions(scan_id, exemptions)).await?;
         let (costs, selection, sessions, known) = (limits.costs(), &request.selection, &sessions, &known);
-        let begun = Begun { scan_id, started_at, costs, selection, sessions, patience, known, ends_on_stop };
+        let begun = Begun { scan_id, started_at, clock_at, costs, selection, sessions, patience, known, ends_on_stop };
         pipeline::run(self, &begun, &progress, &stop).await
     }
 

@@ -41,6 +41,8 @@ pub const IDLE_LOOKS: std::time::Duration = std::time::Duration::from_millis(250
 pub struct Begun<'a> {
     pub scan_id: ScanId,
     pub started_at: DateTime<Utc>,
+    /// When this process began to take part: what it knows of the owners it has read since.
+    pub clock_at: DateTime<Utc>,
     pub costs: &'a Costs,
     pub selection: &'a Selection,
     pub sessions: &'a Sessions<'a>,
@@ -113,6 +115,8 @@ struct Flow<'a> {
     waiting: VecDeque<Audit>,
     /// What this process has claimed and not recorded.
     held: BTreeMap<AccountId, Account>,
+    /// Whether a visit came too late: what was its own meanwhile once more, the store counts as ours.
+    was_late: bool,
     /// What the owners said so far.
     view: OrganizationView,
     /// Owners that have not said anything, here or elsewhere.
@@ -146,6 +150,7 @@ impl<'a> Flow<'a> {
             claimed: VecDeque::new(),
             waiting: VecDeque::new(),
             held: BTreeMap::new(),
+            was_late: false,
             view: OrganizationView::new(discovered.owners.iter().copied(), discovered.owners_known),
             owners_missing: discovered.owners.iter().copied().collect(),
             work: Work::default(),
@@ -195,7 +200,7 @@ impl<'a> Flow<'a> {
         let mut recordings = FuturesUnordered::new();
         let mut beats = FuturesUnordered::new();
         let mut stops_at: Option<Instant> = None;
-        let mut clock_at = engine.clock.now();
+        let mut clock_at = self.begun.clock_at;
         let stopped = loop {
             let now = engine.clock.now();
             let stood_still = now - std::mem::replace(&mut clock_at, now);
@@ -241,7 +246,8 @@ impl<'a> Flow<'a> {
                 let most = (in_flight + claimed_ahead).saturating_sub(audits.len() + self.claimed.len()).max(1);
                 let most = u32::try_from(most).unwrap_or(u32::MAX);
                 // Where an answer was lost, the store may count as ours what we do not know of.
-                let held = patience.was_interrupted().then(|| self.held.keys().copied().collect::<Vec<_>>());
+                let is_unsure = patience.was_interrupted() | std::mem::take(&mut self.was_late);
+                let held = is_unsure.then(|| self.held.keys().copied().collect::<Vec<_>>());
                 claimings.push(async move {
                     if let Some(held) = held {
                         patience.with("hand_back", |store| store.hand_back(scan_id, worker, &held)).await?;
@@ -382,6 +388,7 @@ impl<'a> Flow<'a> {
         self.is_stale = true;
         for Recorded { account, is_ours, unreachable } in batch {
             self.held.remove(&account);
+            self.was_late |= !is_ours;
             if is_ours {
                 self.progress.visit_recorded(unreachable);
             }

@@ -93,11 +93,18 @@ impl Follower {
         self.up_since = self.up_since.min(now);
         let Past { scheduled, completed, at_work } =
             bounded(store.past(&organization.name, &self.engine.configuration_hash(), now)).await?;
+        // After the machine slept in the middle of one it is as at a start: what is stale by now is scanned anew.
+        let is_left = |scanned: &Result<Outcome, StoreError>| {
+            !stop.is_cancelled() && scanned.as_ref().is_ok_and(|outcome| outcome.state == ScanState::Running)
+        };
         if at_work {
             match self.scan(Request::to_take_part(), stop).await {
                 // It has ended meanwhile, or could not be gone on with and is closed.
                 Err(StoreError::NothingAtWork(_)) => return Box::pin(self.try_tick(stop)).await,
-                scanned => return scanned.map(Some),
+                scanned => {
+                    self.is_starting |= is_left(&scanned);
+                    return scanned.map(Some);
+                }
             }
         }
         let before = Before { scheduled, completed };
@@ -111,7 +118,7 @@ impl Follower {
         };
         let scanned = self.scan(request, stop).await;
         if !matches!(&scanned, Err(problem) if problem.is_passing()) {
-            self.is_starting = false;
+            self.is_starting = is_left(&scanned);
         }
         scanned.map(Some)
     }

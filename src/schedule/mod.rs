@@ -148,13 +148,14 @@ pub fn due(
 }
 
 /// Whether a scan that should have been completed by `now` was not, though there was the time for it since this process runs
-/// (`up_since`), or since the scan was begun: one that begins again and again completes nothing. A scan has until the schedule's
-/// next instant, and no longer than `longest`; `completed` is when the newest completed one began, and `begun` when the newest did.
+/// (`up_since`), or since a scan was begun: a process that begins again and again completes nothing. A scan has until the schedule's
+/// next instant, and no longer than `longest`; `completed` is when the newest completed one began, and `unfinished_since` when the
+/// oldest after that did.
 pub fn is_overdue(
     timetable: &Timetable,
     longest: TimeDelta,
     completed: Option<DateTime<Utc>>,
-    begun: Option<DateTime<Utc>>,
+    unfinished_since: Option<DateTime<Utc>>,
     up_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> bool {
@@ -168,8 +169,7 @@ pub fn is_overdue(
         || timetable.on_start == OnStart::IfStale
         || (timetable.missed == Missed::RunOnce && completed.is_some());
     let allowed = timetable.completed_by(expected, longest) - expected;
-    let unfinished = begun.filter(|begun| completed.is_none_or(|completed| completed < *begun));
-    let since = unfinished.map_or(up_since, |begun| begun.min(up_since));
+    let since = unfinished_since.map_or(up_since, |begun| begun.min(up_since));
     is_wanted && completed.is_none_or(|completed| completed < expected) && now - since >= allowed
 }
 

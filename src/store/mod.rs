@@ -112,7 +112,8 @@ pub struct Pruned {
     pub visits: u64,
     /// Intervals of coverage and of analyzers.
     pub intervals: u64,
-    /// By what: never by a later day than that of the newest completed scan. `None` where there is no such scan, and nothing goes.
+    /// By what: never by a later day than that of the newest scan that went through. `None` where there is no such scan, and nothing
+    /// goes.
     pub by: Option<Retention>,
 }
 
@@ -132,7 +133,8 @@ pub trait RowSink: Send {
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Begins a scan; or joins the one that is at work for the organization, or goes on with one that a dead process left
-    /// behind, where it is the same in kind and configuration. One that cannot be gone on with is closed as `incomplete`.
+    /// behind, where it is the same in kind and configuration. One that cannot be gone on with is closed as `incomplete`; so is one
+    /// of any other name that nobody can go on with any more.
     async fn begin_scan(&self, scan: &NewScan, worker: &str) -> Result<Joined, StoreError>;
 
     /// Says which organization a scan is of, once AWS has told; of a clash nothing is changed. `others` are the names of the other
@@ -240,7 +242,7 @@ pub trait Store: Send + Sync {
     /// Leaves a scan that goes on without this process: gives back what it claimed, and adds what it cost.
     async fn leave_scan(&self, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError>;
 
-    /// Ends a scan: closes accounts that have left, and adds up. Others who take part find it ended, and leave.
+    /// Ends a scan: closes accounts that have left, and what is known in other organizations of those that it found, and adds up. Others who take part find it ended, and leave.
     async fn finish_scan(
         &self,
         scan: ScanId,
@@ -320,7 +322,7 @@ pub trait Store: Send + Sync {
     async fn leave_channels(&self, worker: &str) -> Result<(), StoreError>;
 
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go. A clock that is ahead
-    /// lets nothing go that the newest completed scan would keep; and where another process is at it, the rest is that one's.
+    /// lets nothing go that the newest scan that went through would keep; and where another process is at it, the rest is that one's.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 
     /// What a person wants to know of one scan.

@@ -25,7 +25,8 @@ pub struct NewScan {
     pub configuration_hash: String,
     /// The program's version.
     pub version: String,
-    /// A scan that a dead process left behind is gone on with if it began no earlier than this.
+    /// A scan that a dead process left behind is gone on with if it began no earlier than this. One of another name that was last heard
+    /// of before this is ended.
     pub resumes_from: DateTime<Utc>,
     /// And if something was recorded in it, or somebody alive in it, no earlier than this.
     pub alive_from: DateTime<Utc>,
@@ -60,7 +61,7 @@ pub enum How {
 pub enum Clash {
     /// It is configured under this name too: each would overwrite the other's results.
     NamedToo(String),
-    /// The name is that of this organization, by AWS's id, which has members: its results would stand still beside the others.
+    /// The scan is, or the name is that, of this organization, by AWS's id, which has members: its results would stand still beside the others.
     OfAnother(String),
 }
 
@@ -127,6 +128,8 @@ pub struct Overview {
     pub replicas: u32,
     /// When the newest scan of all accounts began.
     pub started: Option<DateTime<Utc>>,
+    /// When the oldest scan of all accounts since the newest completed one began.
+    pub unfinished_since: Option<DateTime<Utc>>,
     /// Accounts that the scan at work has listed and not recorded.
     pub accounts_left: u64,
     /// The newest completed scan of all accounts.

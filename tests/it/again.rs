@@ -5,12 +5,14 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use trustwatch::clock::{Clock, SystemClock};
+use trustwatch::config::{Remediation, Schedule};
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{
     Account, AccountId, AccountState, Analyzer, AnalyzerArn, Discovered, Listed, Reason, Region, RegionFact, ScanId,
     ScanState, Trigger, Visit, VisitOutcome,
 };
 use trustwatch::scan::{Engine, Outcome, Request};
+use trustwatch::schedule::{Follower, Timetable};
 use trustwatch::store::NewScan;
 
 use crate::alerts::add;
@@ -93,7 +95,14 @@ async fn what_the_owners_said_before_the_machine_slept_judges_nobody_after(kept:
             story.sim.change(&Change::DeleteAnalyzer { account: owner.clone(), region: REGION.into(), name });
             clock.set(clock.now() + TimeDelta::hours(2));
         };
-        let scan = async { if is_by_hand { crate::support::scan(&engine).await } else { scheduled(&engine).await } };
+        // The next instant is far off.
+        let yearly = Schedule { cron: "0 0 1 1 *".into(), ..Schedule::default() };
+        let timetable = Timetable::read(&yearly, "main").unwrap();
+        let mut follower = Follower::new(engine.clone(), timetable, Remediation::default());
+        let stop = CancellationToken::new();
+        let scan = async {
+            if is_by_hand { crate::support::scan(&engine).await } else { follower.tick(&stop).await.unwrap().unwrap() }
+        };
         let (outcome, ()) = tokio::join!(scan, sleep);
         let last = story.sim.members().pop().unwrap();
         if is_by_hand {
@@ -102,7 +111,7 @@ async fn what_the_owners_said_before_the_machine_slept_judges_nobody_after(kept:
             assert_eq!(story.verdict(&last, REGION).await, "unknown not_reached");
         } else {
             assert_eq!(outcome.state, ScanState::Running, "it is handed back");
-            let again = scheduled(&engine).await;
+            let again = follower.tick(&stop).await.unwrap().unwrap();
             assert_eq!((again.state, again.scan_id), (ScanState::Completed, outcome.scan_id + 1), "{:?}", again.error);
             assert_eq!(story.verdict(&last, REGION).await, "not_covered no_analyzer");
         }
@@ -173,7 +182,7 @@ async fn what_a_clock_that_was_ahead_left_behind_is_not_gone_on_with(kept: Kept)
 async fn a_scan_that_was_left_under_another_name_is_ended(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(2)).await;
     let now = SystemClock.now();
-    let long_ago = left_behind(&story, "gone", "o-gone", now - TimeDelta::hours(2), "999999999999").await;
+    let long_ago = left_behind(&story, "gone", "o-gone", now - TimeDelta::days(2), "999999999999").await;
     leave(&story, long_ago).await;
     let lately = left_behind(&story, "other", "o-other", now, "888888888888").await;
     leave(&story, lately).await;

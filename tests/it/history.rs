@@ -176,7 +176,7 @@ async fn a_scan_of_a_dead_process_with_another_configuration_is_closed_by_the_ne
     by_hand(&story.settings, "UPDATE participant SET alive_until = '2000-01-01T00:00:00.000000Z'").await;
     story.complete_scan().await;
     let states = story.rows("SELECT scan_id, state, error FROM scan_summary ORDER BY scan_id").await;
-    assert_eq!(states[1], ["2", "incomplete", "the process ended before the scan did"]);
+    assert_eq!(states[1], ["2", "incomplete", "the process ended, or stood still, before the scan did"]);
     assert_eq!(states[2], ["3", "completed", "null"]);
 }
 

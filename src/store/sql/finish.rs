@@ -242,7 +242,8 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
     close_members(connection, scan, &left, at).await
 }
 
-/// An account is in one organization: what holds for it in another, where nobody may look any more, ends.
+/// An account is in one organization: what holds for it in another, where nobody may look any more, ends. While that one is scanned,
+/// it is left to the next scan.
 async fn close_accounts_elsewhere(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
     let mut left: Vec<Left> = sqlx::query_as(
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
@@ -250,7 +251,8 @@ async fn close_accounts_elsewhere(connection: &mut Connection, scan: ScanId, at:
          JOIN organization ON organization.organization_key <> scan.organization_key
          JOIN account AS here ON here.organization_key = scan.organization_key AND here.scan_id = scan.scan_id
          JOIN account ON account.organization_key = organization.organization_key AND account.account_id = here.account_id
-         WHERE scan.scan_id = $1 AND account.left_at IS NULL AND account.scan_id < scan.scan_id
+         WHERE scan.scan_id = $1 AND account.left_at IS NULL AND account.scan_id < scan.scan_id AND NOT EXISTS (
+             SELECT 1 FROM scan AS other WHERE other.organization_key = organization.organization_key AND other.state = 'running')
          ORDER BY account.organization_key",
     )
     .bind(scan)

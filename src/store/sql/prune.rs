@@ -51,10 +51,11 @@ fn accounts(keys: &[i32], retention: &Retention) -> Table {
 
 /// By what it goes, if anything does: what no scan has followed may be all that there is.
 async fn believable(pool: &Pool, retention: &Retention) -> Result<Option<Retention>, StoreError> {
-    let newest: Option<Stamp> = sqlx::query_scalar("SELECT max(finished_at) FROM scan WHERE state = 'completed'")
-        .fetch_one(pool)
-        .await
-        .doing(DOING)?;
+    let newest: Option<Stamp> =
+        sqlx::query_scalar("SELECT max(finished_at) FROM scan WHERE state IN ('completed', 'incomplete')")
+            .fetch_one(pool)
+            .await
+            .doing(DOING)?;
     Ok(newest.map(|newest| retention.no_later_than(newest.into())))
 }
 

@@ -98,6 +98,7 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
     struct Row {
         replicas: i64,
         started: Option<Stamp>,
+        unfinished_since: Option<Stamp>,
         accounts_left: i64,
     }
     const DOING: &str = "reading how the scans are getting on";
@@ -106,6 +107,9 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
     let row: Row = sqlx::query_as(
         "SELECT (SELECT count(DISTINCT worker_key) FROM participant WHERE alive_until > $2) AS replicas,
                 (SELECT started_at FROM scan WHERE organization_name = $1 AND scope = 'all' ORDER BY scan_id DESC LIMIT 1) AS started,
+                (SELECT started_at FROM scan WHERE organization_name = $1 AND scope = 'all' AND scan_id > coalesce((
+                     SELECT scan_id FROM scan WHERE organization_name = $1 AND scope = 'all' AND state = 'completed'
+                     ORDER BY scan_id DESC LIMIT 1), 0) ORDER BY scan_id LIMIT 1) AS unfinished_since,
                 (SELECT count(*) FROM claim JOIN scan USING (scan_id) WHERE organization_name = $1) AS accounts_left",
     )
     .bind(organization_name)
@@ -125,6 +129,7 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
     Ok(Overview {
         replicas: u32::try_from(row.replicas).unwrap_or(u32::MAX),
         started: row.started.map(Into::into),
+        unfinished_since: row.unfinished_since.map(Into::into),
         accounts_left: row.accounts_left.unsigned_abs(),
         completed,
     })

@@ -15,7 +15,7 @@ use crate::store::{Clash, How, Joined, NewScan, Past, StoreError};
 
 /// How a scan ends whose process is dead.
 fn dead_end() -> ScanEnd {
-    let error = Some("the process ended before the scan did".into());
+    let error = Some("the process ended, or stood still, before the scan did".into());
     ScanEnd { state: ScanState::Incomplete, error, list_complete: false }
 }
 
@@ -47,11 +47,12 @@ impl AtWork {
     /// Whether it is young enough, and was heard of lately enough, to be gone on with. What a clock that was ahead has left in the
     /// future is as old as that clock was ahead.
     fn can_be_resumed(&self, scan: &NewScan) -> bool {
-        let lately = scan.started_at - scan.alive_from;
-        let started_at: DateTime<Utc> = self.started_at.into();
-        started_at >= scan.resumes_from
-            && started_at <= scan.started_at + lately
-            && (self.last_heard() - scan.started_at).abs() <= lately
+        let latest = scan.started_at + (scan.started_at - scan.alive_from);
+        let is_past = |at: Stamp| DateTime::<Utc>::from(at) <= latest;
+        DateTime::<Utc>::from(self.started_at) >= scan.resumes_from
+            && is_past(self.started_at)
+            && self.recorded_at.is_none_or(is_past)
+            && self.last_heard() >= scan.alive_from
     }
 
     /// Whether it asks what the new one asks, so that one answers both.
@@ -78,7 +79,9 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
                 (SELECT max(alive_until) FROM participant WHERE participant.scan_id = scan.scan_id) AS alive_until, EXISTS (
              SELECT 1 FROM participant
              WHERE participant.scan_id = scan.scan_id AND worker_key <> $2 AND alive_until > $3) AS is_shared
-         FROM scan WHERE state = 'running' ORDER BY scan_id DESC",
+         FROM scan WHERE state = 'running' AND (organization_name = $1 OR NOT EXISTS (
+             SELECT 1 FROM participant WHERE participant.scan_id = scan.scan_id AND alive_until > $3))
+         ORDER BY scan_id DESC",
     )
     .bind(&scan.organization_name)
     .bind(me)
@@ -91,8 +94,9 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
         let started_at = other.started_at.into();
         let scan_id = other.scan_id;
         if !other.is_here {
-            // Of an organization that has another name by now, or is configured no more, nobody else would end it.
-            if other.last_heard() < scan.alive_from {
+            // Of an organization that has another name by now, or is configured no more, nobody else would end it. One that waits
+            // for a database that was away is left to who is at it.
+            if other.last_heard() < scan.resumes_from {
                 end_scan(&mut transaction, scan_id, &dead_end(), scan.started_at).await?;
             }
         } else if other.is_shared {

@@ -10,9 +10,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 
 use super::error::Doing;
 use super::{Access, SchemaVersion, StoreError};
@@ -67,8 +67,10 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
     };
     let mut writer = None;
     if let Access::Write { migrate } = access {
-        let pool = SqlitePoolOptions::new()
+        let pool = lasting()
             .max_connections(1)
+            // Where the disk is full, SQLite ends a transaction by itself, and whoever counts them is one behind.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options(&path, WRITING).create_if_missing(true).journal_mode(SqliteJournalMode::Wal))
             .await
             .map_err(|error| open_error(&path, &error))?;
@@ -78,7 +80,7 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
         writer = Some(pool);
     }
     let memory = if access == Access::Read { FAST } else { FRUGAL };
-    let mut readers = SqlitePoolOptions::new().max_connections(READERS);
+    let mut readers = lasting().max_connections(READERS);
     if writes {
         // A process that scans for ever reads now and then: between two times it holds nothing.
         readers = readers.after_release(|connection, _| {
@@ -96,6 +98,12 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
         version(&reader).await?.check()?;
     }
     Ok(Engine { writer, reader, lock, path, lease: settings.lease.0 })
+}
+
+/// Connections to a file do not grow old as those to a server do: a new one in the place of another begins without its statements, and
+/// the memory of the old one is not where the new one wants it, so that a process that scans for ever would grow.
+fn lasting() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None)
 }
 
 fn options(path: &Path, memory: Memory) -> SqliteConnectOptions {
@@ -209,6 +217,23 @@ pub async fn schema_version(url: &str) -> Result<SchemaVersion, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_full_disk_the_writer_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("full.db").display());
+        let engine = open(&config::Store::at(url), Access::Write { migrate: true }).await.unwrap();
+        let pool = engine.writer().unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(pool).await.unwrap();
+        let mut transaction = engine::begin(pool).await.unwrap();
+        let insert = sqlx::query("INSERT INTO worker (name) VALUES (hex(randomblob(1000000)))");
+        let full = insert.execute(&mut *transaction).await.doing("writing").unwrap_err();
+        assert!(full.is_away(), "{full}");
+        drop(transaction);
+        engine::begin(pool).await.unwrap().commit().await.unwrap();
+    }
+
     #[test]
     fn a_read_only_disk_is_called_one() {
         let error = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
