@@ -44,7 +44,8 @@ pub struct Audit {
 #[derive(Debug)]
 pub enum Facts {
     /// It was entered. Each region once, whether it was asked or is left out.
-    Entered(Vec<(Region, Seen)>),
+    /// And why it did not say which regions it has, if it did not.
+    Entered(Vec<(Region, Seen)>, Option<Failure>),
     /// It could not be entered.
     Unreachable(Failure),
     /// It was not tried: it is not active, or the configuration leaves it out.
@@ -122,6 +123,7 @@ impl Auditor<'_> {
         let _auditing = self.costs.audits.enter();
         let list = |session, token| async move { self.aws.list_regions(&session, token).await };
         let listing = entered.all_pages(Operation::ListRegions, list).await;
+        let mut unlisted = None;
         let mut regions: Vec<(Region, OptStatus)> = match listing {
             Ok(listing) if !listing.is_empty() => {
                 let named = listing.into_iter().map(|listing| (listing.region, listing.opt_status));
@@ -143,6 +145,10 @@ impl Auditor<'_> {
             other => {
                 if let Err(error) = other {
                     info!(account.id = %account.id, error.kind = %error.kind, "its regions cannot be listed: {error}");
+                    let Failure { kind, message } = error.into_failure();
+                    let message =
+                        format!("its regions cannot be listed, so that it may have others than were asked: {message}");
+                    unlisted = Some(Failure { kind, message });
                 }
                 let mut regions = fallback_regions(self.organization, &self.sessions.partition());
                 if self.organization.regions == RegionSelection::AllEnabled {
@@ -176,7 +182,7 @@ impl Auditor<'_> {
         if self.counts_findings {
             *findings = self.count_findings(&entered, account.id, &seen).await;
         }
-        Ok(Facts::Entered(seen))
+        Ok(Facts::Entered(seen, unlisted))
     }
 
     /// Counts the findings of the account's own analyzers. Nothing of the verdict hangs on it: it begins when every region was

@@ -40,8 +40,8 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
             visit.outcome = VisitOutcome::Pending;
             visit.coverage = everywhere(Reason::NotReached);
         }
-        Facts::Entered(regions) => {
-            judge_regions(&mut visit, regions, organization, view);
+        Facts::Entered(regions, unlisted) => {
+            judge_regions(&mut visit, regions, unlisted, organization, view);
             if is_excluded {
                 // It was read for the others' sake.
                 visit.outcome = VisitOutcome::Excluded;
@@ -71,6 +71,7 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
 fn judge_regions(
     visit: &mut Visit,
     regions: Vec<(Region, Seen)>,
+    unlisted: Option<Failure>,
     organization: &Organization,
     view: &OrganizationView,
 ) {
@@ -123,6 +124,8 @@ fn judge_regions(
     if read == 0 && visit.failure.is_some() {
         visit.outcome = VisitOutcome::Unreachable;
     }
+    // A region that nobody named has no row: that is the only trace of it.
+    visit.failure = visit.failure.take().or(unlisted);
 }
 
 /// Credentials that are refused somewhere are another matter than credentials that are refused everywhere.

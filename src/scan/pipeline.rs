@@ -373,7 +373,7 @@ impl<'a> Flow<'a> {
         let id = audit.account.id;
         let is_awaited = self.owners_missing.contains(&id);
         let said = is_awaited.then(|| {
-            let regions = if let Facts::Entered(regions) = &audit.facts { regions.as_slice() } else { &[] };
+            let regions = if let Facts::Entered(regions, _) = &audit.facts { regions.as_slice() } else { &[] };
             let facts = regions.iter().filter_map(|(region, seen)| match seen {
                 Seen::Fact(fact) => Some((region, fact)),
                 Seen::LeftOut => None,

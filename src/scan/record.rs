@@ -40,7 +40,7 @@ impl Recorder<'_> {
         let mut visits: Vec<Visit> = Vec::new();
         for audit in audits {
             let (was_entered, known) = match &audit.facts {
-                Facts::Entered(_) => (true, Vec::new()),
+                Facts::Entered(..) => (true, Vec::new()),
                 Facts::Unreachable(_) | Facts::NotTried | Facts::NotReached => {
                     (false, self.rows_of(audit.account.id).await?)
                 }

@@ -137,6 +137,19 @@ async fn a_region_that_an_account_without_a_list_was_not_known_to_have_is_refuse
 }
 
 #[tokio::test]
+async fn an_account_that_does_not_list_its_regions_says_so_though_all_that_were_asked_answered() {
+    let (story, member) = calm().await;
+    let denial = Denial { action: "account:ListRegions".into(), regions: vec![], by: Policy::Iam };
+    story.sim.change(&Change::Deny { account: member.clone(), denial });
+    story.complete_scan().await;
+    let visit = format!("SELECT outcome, error_kind, error_message FROM account_visits WHERE account_id = '{member}'");
+    let visit = story.rows(&visit).await.remove(0);
+    assert_eq!(visit[..2], ["audited", "access_denied"]);
+    let expected = "its regions cannot be listed, so that it may have others than were asked: account:ListRegions: ";
+    assert!(visit[2].starts_with(expected), "{visit:?}");
+}
+
+#[tokio::test]
 async fn a_denial_by_an_scp_is_told_apart_from_all_others_and_our_own_is_owned() {
     for (policy, reason, words) in [
         (Policy::Scp, "scp_denied", "explicit deny in a service control policy"),
