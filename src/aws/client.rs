@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
+use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
@@ -21,6 +23,10 @@ use super::Operation;
 use super::required::RequireList;
 use super::traffic::Traffic;
 use crate::model::{Partition, Region};
+
+/// The caller's credentials are replaced so long before they end. Not much longer: the instance metadata service may give some
+/// that hold for a few minutes only, which would then be asked for anew by each call.
+const RENEW_BEFORE: Duration = Duration::from_mins(2);
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -100,13 +106,23 @@ impl Aws {
             .read_timeout(settings.attempt_timeout)
             .operation_attempt_timeout(settings.attempt_timeout)
             .build();
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http.clone()).timeout_config(timeouts);
+        // Credentials that end are replaced before: how long they hold is judged by this machine's clock, which may be behind.
+        let renewing = IdentityCache::lazy().buffer_time(RENEW_BEFORE).build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http.clone())
+            .timeout_config(timeouts)
+            .identity_cache(renewing);
         if let Some(profile) = &settings.profile {
             // A profile that was asked for is taken, whatever the environment holds: the default chain would prefer that.
             let region = aws_config::profile::ProfileFileRegionProvider::builder().profile_name(profile).build();
-            let region = aws_config::meta::region::ProvideRegion::region(&region).await;
-            let provider = ProviderConfig::without_region().with_http_client(http).with_region(region.clone());
+            let region = region.region().await;
+            // It may have to assume a role, which takes a region, though it names none.
+            let assumes_in = match (&region, &settings.sts_region) {
+                (Some(region), _) => Some(region.clone()),
+                (None, Some(region)) => Some(aws_config::Region::new(region.clone())),
+                (None, None) => aws_config::default_provider::region::default_provider().region().await,
+            };
+            let provider = ProviderConfig::without_region().with_http_client(http).with_region(assumes_in);
             let credentials = ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(profile);
             loader = loader.profile_name(profile).credentials_provider(credentials.build());
             if let Some(region) = region {

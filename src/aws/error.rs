@@ -179,7 +179,9 @@ impl AwsError {
         let (kind, remedy) = match error {
             SdkError::TimeoutError(_) => (ErrorKind::Timeout, Remedy::Again),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => (ErrorKind::Timeout, Remedy::Again),
-            _ if credentials_error(error).is_some() => (ErrorKind::Credentials, Remedy::Nothing),
+            _ if credentials_error(error).is_some_and(is_set_up_wrong) => (ErrorKind::Credentials, Remedy::Nothing),
+            // An agent that restarts, a sidecar that is not up yet.
+            _ if credentials_error(error).is_some() => (ErrorKind::Credentials, Remedy::Again),
             SdkError::DispatchFailure(_) => (ErrorKind::Network, Remedy::Again),
             SdkError::ConstructionFailure(_) => (ErrorKind::ServiceError, Remedy::Nothing),
             SdkError::ServiceError(_) if code.is_some() => kind_of_code(operation, error, status, aws_message),
@@ -238,6 +240,11 @@ where
     E: Error + Send + Sync + 'static,
 {
     causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether there are no credentials, or none can come of how they are set up: then asking again helps nothing.
+fn is_set_up_wrong(error: &CredentialsError) -> bool {
+    matches!(error, CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_))
 }
 
 fn kind_of_code<E>(
@@ -307,7 +314,12 @@ where
         Some(other) => ("the AWS credentials cannot be used: ", other),
         None => ("", error),
     };
-    let mut chain: Vec<String> = causes(first).map(|cause| cause.to_string().replace('\n', " ")).collect();
+    // What a `credential_process` wrote to its standard error may hold anything, and the SDK passes all of it on.
+    let said = |cause: &(dyn Error + 'static)| match cause.to_string().replace('\n', " ").split_once(" Stderr:") {
+        Some((before, _)) => before.to_owned(),
+        None => cause.to_string().replace('\n', " "),
+    };
+    let mut chain: Vec<String> = causes(first).map(said).collect();
     chain.dedup();
     let chain = chain.join(": ");
     if status == 0 { format!("{prefix}{chain}") } else { format!("{prefix}{chain} (HTTP {status})") }
