@@ -145,6 +145,12 @@ async fn examine(
     if let Some(account) = account {
         enter(&aws, &sessions, organization_config, account, deadline, lines).await;
     }
+    // What the organization's analyzers cover, their owners alone say: one that cannot be entered leaves all others unknown.
+    if wanted.is_none() {
+        for owner in discovered.owners.iter().filter(|owner| Some(**owner) != account) {
+            enter(&aws, &sessions, organization_config, *owner, deadline, lines).await;
+        }
+    }
     Ok(())
 }
 

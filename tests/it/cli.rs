@@ -114,6 +114,17 @@ async fn the_doctor_says_what_to_do_about_a_role_that_is_missing() {
 }
 
 #[tokio::test]
+async fn the_doctor_enters_the_owners_of_the_organizations_analyzers_too() {
+    let sim = Sim::start(&Scenario::calm(2), 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let management = sim.world().management().unwrap().to_owned();
+    sim.change(&Change::BreakRole { account: management.clone() });
+    let ran = run_against(&sim, folder.path(), &["doctor"]).await;
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("✗ account {management} cannot be entered as ")), "{}", ran.stdout);
+}
+
+#[tokio::test]
 async fn migrate_says_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let migrate = || run(folder.path(), &["migrate"], &[]);

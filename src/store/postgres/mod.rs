@@ -52,9 +52,9 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
     Ok(Engine { pool, writes, lease: settings.lease.0 })
 }
 
-/// What a database says of its schema.
+/// What a database says of its schema. Whoever asks is about to write to it.
 pub async fn schema_version(settings: &config::Store) -> Result<SchemaVersion, StoreError> {
-    let pool = connect(settings, &options(settings)?, false).await?;
+    let pool = connect(settings, &options(settings)?, true).await?;
     let version = version(&pool).await;
     pool.close().await;
     version
