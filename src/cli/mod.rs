@@ -45,7 +45,7 @@ use crate::telemetry::{self, Audience};
 )]
 struct Arguments {
     /// The configuration file. Without one: trustwatch.toml in the working directory, if it is there.
-    #[arg(long, global = true, value_name = "FILE", env = "TRUSTWATCH_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     config: Option<PathBuf>,
     /// The store, instead of the configuration's: sqlite://FILE or postgres://USER@HOST/DATABASE
     #[arg(long, global = true, value_name = "URL")]

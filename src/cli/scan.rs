@@ -13,9 +13,9 @@ use super::style::Style;
 use super::{Context, Failure, chosen, load_quietly, say, summary};
 use crate::daemon::Shared;
 use crate::lifecycle;
-use crate::model::ScanState;
+use crate::model::{ScanState, counted};
 use crate::scan::{Engine, Outcome, Progress, Request, Selection};
-use crate::store::{ScanReport, StoreError};
+use crate::store::{ScanReport, ScanTotals, StoreError};
 
 /// How often the bar is drawn.
 const FRAME: Duration = Duration::from_millis(100);
@@ -134,6 +134,19 @@ impl Scan {
             .collect();
         if !problems.is_empty() {
             return Err(Failure::Failed(anyhow::anyhow!(problems.join("\n"))));
+        }
+        // That the rule applies nowhere is no coverage: a pattern that was mistyped leaves out everybody.
+        let applies_nowhere = |report: &ScanReport| {
+            let ScanTotals { covered, not_covered, unknown, accounts_excluded, .. } = &report.scan;
+            [covered, not_covered, unknown].iter().all(|rows| rows.unwrap_or(0) == 0)
+                && accounts_excluded.unwrap_or(0) > 0
+        };
+        if let Some((report, _)) = scans.iter().find(|(report, _)| applies_nowhere(report)) {
+            return Err(Failure::Failed(anyhow::anyhow!(
+                "the scan of `{}` judged nothing: {} left out by `include` and `exclude`; check their patterns",
+                report.scan.organization_name,
+                counted(report.scan.accounts_excluded.unwrap_or(0), "account")
+            )));
         }
         let mut matched = Vec::new();
         let apart = |all: Option<i64>, exempt: Option<i64>| all.unwrap_or(0) - exempt.unwrap_or(0);

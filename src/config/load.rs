@@ -11,6 +11,9 @@ use super::origin::{Fault, Faults, Origins, shown};
 use super::schema::{Checker, not_null, types_of, unknown_key, words_of};
 use super::{Config, json_schema, validate};
 
+/// The environment variable that names the file, instead of `--config`.
+pub const FILE_VARIABLE: &str = "TRUSTWATCH_CONFIG";
+
 /// The prefix of our environment variables.
 const PREFIX: &str = "TRUSTWATCH_";
 
@@ -84,6 +87,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let mut checker = Checker { root: &schema, origins: &origins, faults, faulty: Vec::new() };
     checker.check(&schema, &merged, &Vec::new());
     let Checker { mut faults, faulty, .. } = checker;
+    faults.extend(validate::exemptions_for_nobody(&merged, &origins));
     // What is at fault is left out, so that the rest can be checked as well.
     let mut sound = merged;
     for path in &faulty {
@@ -142,10 +146,11 @@ impl Provider for Layer {
 
 fn read_file(file: &FilePath, origins: &mut Origins, faults: &mut Vec<Fault>) -> Result<Layer, Fault> {
     let shown_file = file.display().to_string();
+    let is_variable = std::env::var_os(FILE_VARIABLE).is_some_and(|value| value == file.as_os_str());
     let text = std::fs::read_to_string(file).map_err(|error| Fault {
         key: "--config".into(),
         value: Some(format!("\"{shown_file}\"")),
-        origin: None,
+        origin: is_variable.then(|| format!("environment variable {FILE_VARIABLE}")),
         problem: format!("the file cannot be read: {error}"),
     })?;
     let document = ImDocument::parse(text.clone()).map_err(|error| {

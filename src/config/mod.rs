@@ -32,7 +32,7 @@ pub use export::Export;
 pub use findings::{Detail, Findings};
 pub use http::Http;
 pub use limits::{Limits, Rate};
-pub use load::{Loaded, Sources, environment, load};
+pub use load::{FILE_VARIABLE, Loaded, Sources, environment, load};
 pub use log::{Log, LogFormat};
 pub use organizations::{ExcludeRegions, Organization, RegionSelection, Selector, role_arn};
 pub use origin::{Fault, Faults};

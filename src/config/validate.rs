@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::alerts::check_mailbox;
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
 use super::schedule::check_instants;
 use super::{
-    Alert, Config, Expiry, Http, Organization, Ownership, RegionSelection, Remediation, Retention, Schedule, Secret,
-    Store, TimeSpan,
+    Alert, Config, Expiry, Export, Http, Organization, Ownership, RegionSelection, Remediation, Retention, Schedule,
+    Secret, Selector, Store, TimeSpan,
 };
 use crate::model::AccountId;
 
@@ -110,6 +112,7 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     check.store(&mut config.store);
     check.http(&mut config.http);
     check.remediation(&config.remediation, &config.organizations);
+    check.export(&config.export, &config.organizations, &config.remediation);
     check.alerts(&mut config.alerts, config.alerting.give_up_after, &config.organizations);
     let limits = &config.limits;
     for (key, value) in [
@@ -128,6 +131,23 @@ pub fn validate(config: &mut Config, origins: &Origins) -> Vec<Fault> {
     if limits.call_deadline.0 <= limits.attempt_timeout.0 {
         let problem = format!("expected more than limits.attempt_timeout, which is {}", limits.attempt_timeout);
         check.fault(&["limits", "call_deadline"], Some(quoted(limits.call_deadline)), problem);
+    }
+    check.faults
+}
+
+/// Exemptions whose `accounts` is there and names nothing: what was emptied is not for every account, as what is left out is.
+pub fn exemptions_for_nobody(merged: &Value, origins: &Origins) -> Vec<Fault> {
+    let mut check = Check { origins, faults: Vec::new() };
+    let is_empty = |part: &Value| part.as_array().is_some_and(Vec::is_empty) || *part == serde_json::json!({});
+    for (key, organization) in merged["organizations"].as_object().into_iter().flatten() {
+        for (index, exemption) in organization["exemptions"].as_array().into_iter().flatten().enumerate() {
+            let accounts = &exemption["accounts"];
+            if accounts.as_object().is_some_and(|parts| parts.values().all(is_empty)) {
+                let path = ["organizations", key, "exemptions", &index.to_string(), "accounts"];
+                let problem = "an exemption for no account; leave `accounts` out for every account";
+                check.fault(&path, Some(accounts.to_string()), problem);
+            }
+        }
     }
     check.faults
 }
@@ -175,9 +195,6 @@ impl Check<'_> {
                 fault("regions", Some(quoted(region)), "not a region's code; expected one like \"eu-west-1\"".into());
             }
         }
-        if organization.exemptions.iter().any(|exemption| exemption.regions.is_empty()) {
-            fault("exemptions", None, "an exemption for no region; leave `regions` out for every region".into());
-        }
         if organization.external_id.is_some() && organization.external_id_file.is_some() {
             fault("external_id_file", None, "both `external_id` and `external_id_file` are set; keep one".into());
         } else if let Some(file) = &organization.external_id_file {
@@ -204,6 +221,43 @@ impl Check<'_> {
         }
         if let Some(schedule) = &organization.schedule {
             self.schedule(&["organizations", &key, "schedule"], schedule);
+        }
+        self.choices(&key, organization);
+    }
+
+    /// What chooses accounts and regions: an empty word, such as a variable that was not set leaves, would choose nobody, or those of
+    /// whom nothing is known.
+    fn choices(&mut self, key: &str, organization: &Organization) {
+        const EMPTY: &str = "an empty word: expected a name or a pattern; leave it out if nothing is meant";
+        let mut refuse_empty = |path: &[&str], words: &[String]| {
+            if words.iter().any(|word| word.trim().is_empty()) {
+                self.fault(&[&["organizations", key][..], path].concat(), Some(format!("{words:?}")), EMPTY);
+            }
+        };
+        let mut refuse_in = |path: &[&str], selector: &Selector| {
+            let Selector { ou_paths, names, owners, teams, accounts: _, tags: _ } = selector;
+            for (last, words) in [("ou_paths", ou_paths), ("names", names), ("owners", owners), ("teams", teams)] {
+                refuse_empty(&[path, &[last]].concat(), words);
+            }
+        };
+        refuse_in(&["include"], &organization.include);
+        refuse_in(&["exclude"], &organization.exclude);
+        for (index, exemption) in organization.exemptions.iter().enumerate() {
+            refuse_in(&["exemptions", &index.to_string(), "accounts"], &exemption.accounts);
+        }
+        for (index, rule) in organization.exclude_regions.iter().enumerate() {
+            let index = index.to_string();
+            refuse_empty(&["exclude_regions", &index, "ou_paths"], &rule.ou_paths);
+            refuse_empty(&["exclude_regions", &index, "regions"], &rule.regions);
+        }
+        for (index, exemption) in organization.exemptions.iter().enumerate() {
+            let index = index.to_string();
+            refuse_empty(&["exemptions", &index, "regions"], &exemption.regions);
+        }
+        for (index, _) in organization.exemptions.iter().enumerate().filter(|(_, one)| one.regions.is_empty()) {
+            let problem = "an exemption for no region; leave `regions` out for every region";
+            let path = ["organizations", key, "exemptions", &index.to_string(), "regions"];
+            self.fault(&path, Some("[]".into()), problem);
         }
     }
 
@@ -242,6 +296,16 @@ impl Check<'_> {
         }
     }
 
+    fn export(&mut self, export: &Export, organizations: &[Organization], remediation: &Remediation) {
+        let role = &export.security_hub_role;
+        let member = organizations.iter().any(|organization| organization.member_role == *role);
+        if member || remediation.role == *role {
+            let other = if member { "the member role, which may change nothing" } else { "`remediation.role`" };
+            let problem = format!("this is {other}: expected a role of its own");
+            self.fault(&["export", "security_hub_role"], Some(quoted(role)), problem);
+        }
+    }
+
     fn remediation(&mut self, remediation: &Remediation, organizations: &[Organization]) {
         if organizations.iter().any(|organization| organization.member_role == remediation.role) {
             let problem = "this is the member role: expected another, because the audit may change nothing";
@@ -275,7 +339,7 @@ impl Check<'_> {
             if !organizations.iter().any(|organization| alert.is_for_organization(&organization.name)) {
                 let known: Vec<&str> = organizations.iter().map(|organization| organization.name.as_str()).collect();
                 let problem = format!("no organization is named so; configured: {}", known.join(", "));
-                self.fault(&["alerts", &index, "organizations"], None, problem);
+                self.fault(&["alerts", &index, "organizations"], Some(format!("{:?}", alert.organizations)), problem);
             }
             for (key, value, problem) in alert.settle() {
                 self.fault(&[&["alerts", index.as_str()], key].concat(), value, problem);

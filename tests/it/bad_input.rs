@@ -85,6 +85,37 @@ fn rates_of_operations_that_are_not_called_that_are_no_rates_or_that_lack_a_half
 }
 
 #[test]
+fn an_empty_word_chooses_nobody() {
+    const EMPTY: &str = "an empty word: expected a name or a pattern; leave it out if nothing is meant";
+    refused(
+        "[[organizations]]\nname = \"main\"\nexclude = { ou_paths = [\"\"] }\nexclude_regions = [{ ou_paths = [\"*\"], regions = [\" \"] }]\n",
+        &[("TRUSTWATCH_ORGANIZATIONS__MAIN__INCLUDE__NAMES", "")],
+        &format!(
+            "the configuration has 3 faults\n  organizations.main.include.names = [\"\"] (environment variable \
+             TRUSTWATCH_ORGANIZATIONS__MAIN__INCLUDE__NAMES): {EMPTY}\n  organizations.main.exclude.ou_paths = [\"\"] (t.toml, line 3): \
+             {EMPTY}\n  organizations.main.exclude_regions[0].regions = [\" \"] (t.toml, line 4): {EMPTY}"
+        ),
+    );
+}
+
+#[test]
+fn the_role_that_imports_findings_is_neither_of_the_others() {
+    for (role, other) in [
+        ("TrustwatchAudit", "the member role, which may change nothing"),
+        ("TrustwatchRemediate", "`remediation.role`"),
+    ] {
+        refused(
+            &format!("[export]\nsecurity_hub_role = \"{role}\"\n[remediation]\nrole = \"TrustwatchRemediate\"\n"),
+            &[],
+            &format!(
+                "the configuration has a fault\n  export.security_hub_role = \"{role}\" (t.toml, line 2): this is {other}: expected a role \
+                 of its own"
+            ),
+        );
+    }
+}
+
+#[test]
 fn a_call_that_ends_before_its_first_attempt_may() {
     refused(
         "[limits]\ncall_deadline = \"10s\"\n",

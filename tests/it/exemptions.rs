@@ -146,7 +146,12 @@ fn an_exemption_without_an_end_or_a_reason_is_refused() {
     assert!(unreadable.contains("exemptions[0].reason = \" \""), "{unreadable}");
     assert!(unreadable.contains("did you mean `regions`?"), "{unreadable}");
     let nowhere = faults_of(&table("owner = \"a\"\nreason = \"b\"\nexpires = \"2027-03-31\"\nregions = []\n"));
-    assert!(nowhere.contains("an exemption for no region"), "{nowhere}");
+    let expected = "exemptions[0].regions = [] ";
+    assert!(nowhere.contains(expected) && nowhere.contains("an exemption for no region"), "{nowhere}");
+    let all =
+        faults_of(&table("owner = \"a\"\nreason = \"b\"\nexpires = \"2027-03-31\"\naccounts = { accounts = [] }\n"));
+    assert!(all.contains("exemptions[0].accounts"), "{all}");
+    assert!(all.contains("an exemption for no account; leave `accounts` out for every account"), "{all}");
     let date = faults_of(&table("owner = \"a\"\nreason = \"b\"\nexpires = 2027-03-31\n"));
     assert!(date.contains("expires = 2027-03-31 ("), "{date}");
     assert!(date.contains("expected a day in quotes") && date.contains("found a date without quotes"), "{date}");
