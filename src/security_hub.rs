@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::{AwsError, MOST_AT_ONCE, Operation, Session};
 use crate::config::Export;
 use crate::export::{ExportError, Hub, for_security_hub};
-use crate::model::{AccountId, Region, hex};
+use crate::model::{AccountId, ErrorKind, Region, hex};
 use crate::scan::{DiscoverError, Engine, Limits, Sessions};
 use crate::store::{HubFinding, Store, StoreError};
 
@@ -86,9 +86,9 @@ pub async fn tell(engine: &Engine, settings: &Export, stop: &CancellationToken) 
         let held = store.hub_findings(&ground.organization_id, accounts).await?;
         let mut work = decide(rows.iter().filter(|row| row.organization_id == ground.organization_id), &held, now);
         told.unchanged += work.unchanged;
-        let present: BTreeSet<&str> = rows.iter().map(|row| row.account.as_str()).collect();
+        let open: BTreeSet<&str> = rows.iter().filter(|row| row.is_active).map(|row| row.account.as_str()).collect();
         if let Err(error) = store.keep_hub_findings(&ground.organization_id, &work.forgotten).await {
-            told.fail(format!("recording what was told: {error}"), 0, String::new());
+            told.fail(format!("recording what was told: {error}"), work.forgotten.len(), String::new());
         }
         let mut under_way = FuturesUnordered::new();
         loop {
@@ -96,8 +96,8 @@ pub async fn tell(engine: &Engine, settings: &Export, stop: &CancellationToken) 
                 && !stop.is_cancelled()
                 && let Some((account, findings)) = work.by_account.pop_first()
             {
-                let has_left = !present.contains(account.as_str());
-                under_way.push(teller.account(account, findings, has_left));
+                let is_closed = !open.contains(account.as_str());
+                under_way.push(teller.account(account, findings, is_closed));
             }
             let Some(done) = under_way.next().await else { break };
             told.add(done);
@@ -197,7 +197,7 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     /// Tells of one account, region after region, and remembers what was told.
-    async fn account(&self, account: String, findings: Vec<HubFinding>, has_left: bool) -> Told {
+    async fn account(&self, account: String, findings: Vec<HubFinding>, is_closed: bool) -> Told {
         let mut told = Told::default();
         let mut kept = Vec::new();
         let deadline = Instant::now() + self.engine.limits.visit_deadline.0;
@@ -222,9 +222,9 @@ impl Teller<'_> {
                     }
                 }
             }
-            // Of an account that is closed or has left, or is not audited any more, everything is to be archived: who cannot enter it
-            // today will not tomorrow.
-            Err(_) if has_left || findings.iter().all(|finding| finding.is_archived) => {
+            // Of an account that is closed or has left, everything is to be archived: whom it does not let in today it will not
+            // tomorrow. Where it could not be asked, it is asked again.
+            Err(error) if is_closed && error.kind == ErrorKind::RoleNotAssumable => {
                 told.let_go += findings.len() as u64;
                 kept = findings;
             }
@@ -300,6 +300,7 @@ mod tests {
             account: account.into(),
             region: "eu-west-1".into(),
             applies,
+            is_active: true,
             finding: json!({"Id": account, "Said": said, "RecordState": "ACTIVE", "UpdatedAt": "now", "LastObservedAt": "now"}),
         }
     }

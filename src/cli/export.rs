@@ -10,7 +10,7 @@ use super::{Context, Failure, chosen, closed, load_quietly};
 use crate::clock::{Clock, SystemClock};
 use crate::export::{self, ExportError, Filter, Which};
 use crate::model::Status;
-use crate::store::{self, Access};
+use crate::store::{self, Access, Retention};
 
 /// Write a report of the results.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub struct Export {
     /// Only these accounts.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     account: Vec<String>,
-    /// Only accounts below this OU or root.
+    /// Only accounts that are below this OU or root now.
     #[arg(long, value_name = "OU", value_delimiter = ',')]
     ou: Vec<String>,
     /// Only accounts that these answer for now, as `account_owner` says.
@@ -108,10 +108,11 @@ impl Export {
         let Some(format) = self.format else {
             return tell(&loaded, self.organization.as_deref()).await;
         };
-        let filter = self.filter()?;
+        let now = SystemClock.now();
+        let history_from = Retention::at(now, &loaded.config.store.retention).history_from;
+        let filter = Filter { history_from, ..self.filter()? };
         let (format, severity) = (format.into(), loaded.config.export.severity);
         let store = store::open(&loaded.config.store, Access::Stream).await?;
-        let now = SystemClock.now();
         let written = match &self.out {
             None => {
                 let mut out = BufWriter::new(std::io::stdout());
@@ -155,6 +156,7 @@ impl Export {
         };
         Ok(Filter {
             which,
+            history_from: None,
             organization: self.organization.clone(),
             accounts: self.account.iter().map(account).collect::<Result<_, _>>()?,
             ous,

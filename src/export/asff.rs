@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::plain::Json;
 use super::{ExportError, Filter, Form, Head, Row, select};
-use crate::model::{AccountId, CONTROLS, RULE, Status, TITLE};
+use crate::model::{AccountId, AccountState, CONTROLS, RULE, Status, TITLE};
 use crate::model::{Severity, shortened};
 use crate::store::Store;
 use crate::store::query::ask;
@@ -29,6 +29,7 @@ pub struct Asff {
 /// Makes findings.
 struct Maker {
     made_at: DateTime<Utc>,
+    as_of: DateTime<Utc>,
     severity: Severity,
 }
 
@@ -43,6 +44,8 @@ pub struct Hub {
     pub region: String,
     /// Whether the rule applies there.
     pub applies: bool,
+    /// Whether the account is ACTIVE.
+    pub is_active: bool,
     /// The finding, in Security Hub's format.
     pub finding: Value,
 }
@@ -73,13 +76,14 @@ pub async fn for_security_hub(
     let filter =
         Filter { organization: Some(organization.to_owned()), accounts: accounts.to_vec(), ..Filter::default() };
     let rows = ask(store, &select::rows(&filter, None)).await?.rows.into_iter().map(Row::new);
-    let maker = Maker { made_at, severity };
+    let maker = Maker { made_at, as_of: made_at, severity };
     let hub = |row: Row| {
         Ok(Hub {
             organization_id: row.text("organization_id").to_owned(),
             account: row.text("account_id").to_owned(),
             region: row.text("region").to_owned(),
             applies: row.status()? != Status::NotApplicable,
+            is_active: row.text("account_state") == AccountState::Active.as_str(),
             finding: importable(maker.finding(&row)?, row.is_suppressed()?),
         })
     };
@@ -88,7 +92,8 @@ pub async fn for_security_hub(
 
 impl Asff {
     pub const fn new(head: &Head) -> Self {
-        Self { maker: Maker { made_at: head.made_at, severity: head.severity }, array: Json::array() }
+        let Head { made_at, as_of, severity, .. } = *head;
+        Self { maker: Maker { made_at, as_of, severity }, array: Json::array() }
     }
 }
 
@@ -131,7 +136,7 @@ impl Maker {
             "AwsAccountId": account,
             "Types": [TYPE],
             "FirstObservedAt": since,
-            "LastObservedAt": row.instant("checked_at").map_or_else(|| made.clone(), text),
+            "LastObservedAt": text(row.instant("checked_at").unwrap_or(self.as_of)),
             "CreatedAt": since,
             "UpdatedAt": made,
             "Severity": {"Label": severity, "Original": self.severity.as_str()},

@@ -23,6 +23,9 @@ pub struct Html {
     /// The organization and account whose line is being written, and how many of its cells are.
     account: Option<(String, String)>,
     cells: usize,
+    /// Rows by the summary, and those that came.
+    expected: i64,
+    rows: i64,
     exempt: Vec<String>,
     more_exempt: usize,
     tail: String,
@@ -85,13 +88,19 @@ fn summary(head: &Head) -> String {
     let (covered, gaps, unknown) = (count("covered"), count("not_covered"), count("unknown"));
     let exempt: i64 = head.sums.iter().map(|sum| sum.3).sum();
     let mut text = String::from("<h2>Summary</h2>\n<div class=\"figures\">\n");
-    text += &figure(&share(covered, covered + gaps), "of what could be read is covered");
-    text += &figure(&share(covered + gaps, covered + gaps + unknown), "could be read");
+    // Of rows that were chosen by their status, a share says nothing.
+    if head.has_all_statuses {
+        text += &figure(&share(covered, covered + gaps), "of what could be read is covered");
+        text += &figure(&share(covered + gaps, covered + gaps + unknown), "could be read");
+    }
     text += &figure(&gaps.to_string(), "account × regions not covered");
     text += &figure(&unknown.to_string(), "account × regions unknown");
     text += &figure(&exempt.to_string(), "account × regions exempt, counted as what they are");
-    text += "</div>\n<h2>Trend</h2>\n";
-    text += &trend(&head.trend);
+    text += "</div>\n";
+    if head.is_whole {
+        text += "<h2>Trend</h2>\n";
+        text += &trend(&head.trend);
+    }
     text += "<h2>Reasons</h2>\n<table><thead><tr><th>status<th>reason<th>account × regions<th>of these exempt</tr></thead><tbody>\n";
     for (status, reason, rows, exempt) in &head.sums {
         let _ = writeln!(
@@ -134,6 +143,7 @@ fn evidence(head: &Head) -> String {
 impl Form for Html {
     fn begin(&mut self, out: &mut dyn Write, head: &Head) -> io::Result<()> {
         self.regions.clone_from(&head.regions);
+        self.expected = head.sums.iter().map(|sum| sum.2).sum();
         let organizations: Vec<&str> = head.scans.iter().map(|scan| scan.organization.as_str()).collect();
         let organizations = escaped(&organizations.join(", "));
         self.tail = evidence(head);
@@ -156,6 +166,7 @@ impl Form for Html {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: Row) -> io::Result<()> {
+        self.rows += 1;
         let (organization, account) = (row.text("organization_id"), row.text("account_id"));
         if self.account.as_ref().is_none_or(|(of, id)| of != organization || id != account) {
             self.fill(out)?;
@@ -204,6 +215,10 @@ impl Form for Html {
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.fill(out)?;
+        if self.rows != self.expected {
+            let problem = "the results changed while they were read: write the report again";
+            return Err(io::Error::other(problem));
+        }
         writeln!(out, "</tbody></table></div>\n<h2>Exceptions</h2>")?;
         if self.exempt.is_empty() {
             writeln!(out, "<p>Nothing is exempt.</p>")?;

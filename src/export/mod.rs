@@ -27,6 +27,8 @@ pub use select::{Filter, Which};
 pub struct Head {
     /// When it was made.
     pub made_at: DateTime<Utc>,
+    /// The instant that its rows are of: of those of now, when it was made.
+    pub as_of: DateTime<Utc>,
     /// How severe a gap is.
     pub severity: Severity,
     /// The scan that it shows: the newest of its organization that ended by then.
@@ -35,6 +37,10 @@ pub struct Head {
     pub trend: Vec<Trend>,
     /// The regions of its rows.
     pub regions: Vec<String>,
+    /// Whether it has every row of its organizations, so that the trend is of the same.
+    pub is_whole: bool,
+    /// Whether it has the rows of all statuses, so that they have a share.
+    pub has_all_statuses: bool,
     /// What its rows add up to: status, reason, how many, how many of these exempt.
     pub sums: Vec<(String, String, i64, i64)>,
     /// What was asked for, in words.
@@ -106,6 +112,21 @@ pub enum ExportError {
         "--scan {0}: there is no finished scan of that number; `SELECT scan_id, finished_at FROM scan_summary` lists them"
     )]
     NoScan(i64),
+    /// The history of then is gone, or some of it.
+    #[error(
+        "what held at {at} is not known as a whole any more: the history is kept from {from} on (store.retention.history)"
+    )]
+    Gone {
+        /// The instant that was asked for.
+        at: String,
+        /// From when on everything is there.
+        from: String,
+    },
+    /// There is nothing of what was chosen, whatever its status.
+    #[error(
+        "nothing is like that: {0}; `SELECT DISTINCT account_id, region, ou_path, account_owner, team FROM current_coverage` lists what there is"
+    )]
+    NoRows(String),
     /// Nothing had been scanned by then.
     #[error(
         "there were no results yet at {0}; `SELECT min(finished_at) FROM scan_summary` says when the first were there"
@@ -148,6 +169,7 @@ pub async fn export(
 ) -> Result<u64, ExportError> {
     let at = select::instant(store, filter).await?;
     let head = select::head(store, filter, at, severity, made_at).await?;
+    select::refuse_nothing(store, filter, at).await?;
     let form: Box<dyn Form> = match format {
         Format::Csv => Box::new(plain::Csv),
         Format::Json => Box::new(plain::Json::array()),

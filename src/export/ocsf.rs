@@ -14,13 +14,14 @@ const DESCRIPTION: &str = "An ACTIVE analyzer of external access, of the account
 
 pub struct Ocsf {
     made_at: DateTime<Utc>,
+    as_of: DateTime<Utc>,
     severity: Severity,
     array: Json,
 }
 
 impl Ocsf {
     pub const fn new(head: &Head) -> Self {
-        Self { made_at: head.made_at, severity: head.severity, array: Json::array() }
+        Self { made_at: head.made_at, as_of: head.as_of, severity: head.severity, array: Json::array() }
     }
 
     fn finding(&self, row: &Row) -> io::Result<Value> {
@@ -85,7 +86,7 @@ impl Ocsf {
                 "types": ["Access Analyzer coverage"],
                 "created_time": since,
                 "first_seen_time": since,
-                "last_seen_time": millis("checked_at").unwrap_or(made),
+                "last_seen_time": millis("checked_at").unwrap_or_else(|| self.as_of.timestamp_millis()),
             },
             "compliance": {
                 "standards": standards,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::plain::record;
 use super::{Form, Head, Row};
-use crate::model::{CONTROLS, RULE, Severity, Status, TITLE};
+use crate::model::{CONTROLS, RULE, Severity, Status, TITLE, inert};
 
 const COLUMNS: &[&str] = &[
     "AUTH_METHOD",
@@ -52,7 +52,7 @@ const COLUMNS: &[&str] = &[
 ];
 
 pub struct Prowler {
-    made_at: String,
+    as_of: String,
     severity: Severity,
     compliance: String,
 }
@@ -60,8 +60,8 @@ pub struct Prowler {
 impl Prowler {
     pub fn new(head: &Head) -> Self {
         let controls: Vec<String> = CONTROLS.iter().map(|(framework, id)| format!("{framework}: {id}")).collect();
-        let made_at = head.made_at.format("%Y-%m-%d %H:%M:%S").to_string();
-        Self { made_at, severity: head.severity, compliance: controls.join(" | ") }
+        let as_of = head.as_of.format("%Y-%m-%d %H:%M:%S").to_string();
+        Self { as_of, severity: head.severity, compliance: controls.join(" | ") }
     }
 
     fn value(&self, column: &str, row: &Row, status: &str) -> String {
@@ -69,7 +69,7 @@ impl Prowler {
         let partition = row.partition();
         let partition = partition.as_str();
         match column {
-            "TIMESTAMP" => self.made_at.clone(),
+            "TIMESTAMP" => self.as_of.clone(),
             "ACCOUNT_UID" | "RESOURCE_NAME" => account.to_owned(),
             "ACCOUNT_NAME" => row.text("account_name").to_owned(),
             "ACCOUNT_ORGANIZATION_UID" => row.text("organization_id").to_owned(),
@@ -106,7 +106,7 @@ impl Form for Prowler {
             Status::Unknown => "MANUAL",
             Status::NotApplicable => return Ok(()),
         };
-        record(out, COLUMNS.iter().map(|column| self.value(column, &row, status)), b';')
+        record(out, COLUMNS.iter().map(|column| inert(self.value(column, &row, status))), b';')
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {

@@ -31,6 +31,8 @@ pub enum Which {
 pub struct Filter {
     /// The results of when.
     pub which: Which,
+    /// From when on the history is whole; `None` where it is kept for ever.
+    pub history_from: Option<DateTime<Utc>>,
     /// The organization, by its name in the configuration.
     pub organization: Option<String>,
     /// These accounts.
@@ -48,6 +50,17 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether it has every row of its organizations.
+    fn is_whole(&self) -> bool {
+        self.chooses_nothing() && self.statuses.is_empty()
+    }
+
+    /// Whether it has every account and region.
+    fn chooses_nothing(&self) -> bool {
+        let Self { accounts, ous, owners, teams, regions, .. } = self;
+        accounts.is_empty() && [ous, owners, teams, regions].iter().all(|words| words.is_empty())
+    }
+
     /// The conditions on the rows of a view that is named `h`.
     fn conditions(&self) -> String {
         let mut all = vec!["1 = 1".to_owned()];
@@ -84,7 +97,7 @@ impl Filter {
         let mut text = match self.which {
             Which::Newest => "the newest results".to_owned(),
             Which::Scan(scan) => format!("the results when scan {scan} ended"),
-            Which::At(at) => format!("the results at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            Which::At(at) => format!("the results at {}", shown(at)),
         };
         let ids: Vec<&str> = self.accounts.iter().map(AccountId::as_str).collect();
         let statuses: Vec<&str> = self.statuses.iter().map(|status| status.as_str()).collect();
@@ -110,6 +123,10 @@ fn source(at: Option<DateTime<Utc>>) -> String {
     let shown = |column: &&str| match *column {
         "since" => "c.valid_from AS since".to_owned(),
         "checked_at" => "NULL AS checked_at".to_owned(),
+        // Of an interval that went on, the view has what was seen since.
+        "last_known_at" => {
+            format!("CASE WHEN c.last_known_at > {at} THEN {at} ELSE c.last_known_at END AS last_known_at")
+        }
         "exempt" => "CASE WHEN e.valid_from IS NULL THEN 0 ELSE 1 END AS exempt".to_owned(),
         "exemption_reason" => "e.reason AS exemption_reason".to_owned(),
         "exemption_expires_at" => "e.expires_at AS exemption_expires_at".to_owned(),
@@ -142,13 +159,39 @@ pub fn rows(filter: &Filter, at: Option<DateTime<Utc>>) -> String {
 /// # Errors
 /// Where a scan is asked for that there is not.
 pub async fn instant(store: &dyn Store, filter: &Filter) -> Result<Option<DateTime<Utc>>, ExportError> {
-    let scan = match filter.which {
+    let at = match filter.which {
         Which::Newest => return Ok(None),
-        Which::At(at) => return Ok(Some(at)),
-        Which::Scan(scan) => scan,
+        Which::At(at) => at,
+        Which::Scan(scan) => {
+            let of = filter.organization.as_ref();
+            let of = of.map_or_else(String::new, |name| format!(" AND organization_name = {}", literal(name)));
+            let ended = format!("SELECT finished_at FROM scan_summary WHERE scan_id = {scan}{of}");
+            let ended = ask(store, &ended).await?;
+            ended.rows.first().and_then(|row| row[0].instant()).ok_or(ExportError::NoScan(scan))?
+        }
     };
-    let ended = ask(store, &format!("SELECT finished_at FROM scan_summary WHERE scan_id = {scan}")).await?;
-    ended.rows.first().and_then(|row| row[0].instant()).map(Some).ok_or(ExportError::NoScan(scan))
+    match filter.history_from {
+        // What ended before that is gone, and what still holds is there: a report of then would be of the latter alone.
+        Some(from) if at < from => Err(ExportError::Gone { at: shown(at), from: shown(from) }),
+        _ => Ok(Some(at)),
+    }
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Refuses a choice of accounts and regions of which there is nothing: a word that was mistyped is no report without a gap.
+///
+/// # Errors
+/// Where there is no such row of any status, or the store cannot be read.
+pub async fn refuse_nothing(store: &dyn Store, filter: &Filter, at: Option<DateTime<Utc>>) -> Result<(), ExportError> {
+    if filter.chooses_nothing() {
+        return Ok(());
+    }
+    let any = Filter { statuses: Vec::new(), ..filter.clone() };
+    let one = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", source(at), any.conditions());
+    if ask(store, &one).await?.rows.is_empty() { Err(ExportError::NoRows(any.words())) } else { Ok(()) }
 }
 
 /// What stands before the rows.
@@ -197,10 +240,10 @@ pub async fn head(
     };
     let scans: Vec<ScanLine> = scans.rows.into_iter().map(line).collect();
     if scans.is_empty() {
-        let then = at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
-        return Err(then.map_or(ExportError::Nothing, ExportError::NothingYet));
+        return Err(at.map(shown).map_or(ExportError::Nothing, ExportError::NothingYet));
     }
-    let trend = if let [scan] = scans.as_slice() {
+    // Of a part of it there is none.
+    let trend = if let ([scan], true) = (scans.as_slice(), filter.is_whole()) {
         let of = literal(&scan.organization_id);
         ask(
             store,
@@ -231,5 +274,7 @@ pub async fn head(
     let sum = |row: &Vec<Cell>| (row[0].to_string(), row[1].to_string(), row[2].whole(), row[3].whole());
     let sums = sums.rows.iter().map(sum).collect();
     let trend = trend.iter().rev().map(point).collect();
-    Ok(Head { made_at, severity, scans, trend, regions, sums, asked: filter.words() })
+    let (is_whole, has_all_statuses) = (filter.is_whole(), filter.statuses.is_empty());
+    let (as_of, asked) = (at.unwrap_or(made_at), filter.words());
+    Ok(Head { made_at, as_of, severity, scans, trend, regions, is_whole, has_all_statuses, sums, asked })
 }

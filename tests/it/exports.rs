@@ -14,7 +14,11 @@ use crate::support::{Kept, Story, on_each_engine};
 
 const FORMATS: &[&str] = &["csv", "json", "ndjson", "ocsf", "asff", "junit", "html", "prowler-csv"];
 
-on_each_engine!(every_format_has_every_row_and_is_read_by_others, a_report_of_then_says_what_held_then);
+on_each_engine!(
+    every_format_has_every_row_and_is_read_by_others,
+    a_report_of_then_says_what_held_then,
+    a_report_of_nothing_is_refused_and_one_of_a_part_says_nothing_of_the_whole,
+);
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -124,8 +128,44 @@ async fn a_report_of_then_says_what_held_then(kept: Kept) {
     for (format, before) in ["csv", "html", "ocsf"].iter().zip(&before) {
         assert_eq!(read_back(format, &export(&story, format, &["--at", &ended])), *before, "{format}");
     }
-    let long_ago = export(&story, "json", &["--scan", &scan, "--region", "nowhere-1"]);
-    assert_eq!(std::fs::read_to_string(long_ago).unwrap().trim(), "[]");
+    let member = story.sim.members().remove(1);
+    let here = ["--account", &member, "--region", "eu-west-1"];
+    let status = format!("SELECT status FROM current_coverage WHERE account_id = '{member}' AND region = 'eu-west-1'");
+    let other = if story.rows(&status).await == [["covered"]] { "not_covered" } else { "covered" };
+    let none = export(&story, "json", &[&["--scan", &scan, "--status", other], here.as_slice()].concat());
+    assert_eq!(std::fs::read_to_string(none).unwrap().trim(), "[]", "that there is no such row is an answer");
+    // What was not looked at since is not said to have been seen now.
+    let then = export(&story, "ocsf", &[&["--at", &ended], here.as_slice()].concat());
+    let then: Value = serde_json::from_str(&std::fs::read_to_string(then).unwrap()).unwrap();
+    let seen = then[0]["finding_info"]["last_seen_time"].as_i64().unwrap();
+    assert_eq!(seen, first.finished_at.map(chrono::DateTime::<chrono::Utc>::from).unwrap().timestamp_millis());
+}
+
+async fn a_report_of_nothing_is_refused_and_one_of_a_part_says_nothing_of_the_whole(kept: Kept) {
+    let story = story(kept).await;
+    let scan = story.complete_scan().await.scan.scan_id.to_string();
+    let refused = |more: &[&str], settings: &[(&str, String)]| {
+        let export = ["--store", &story.settings.url, "export", "--format", "junit"];
+        let ran = run(story.folder.path(), &[&export, more].concat(), settings);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{more:?}");
+        ran.stderr
+    };
+    let nowhere = refused(&["--region", "eu-west1"], &[]);
+    assert!(nowhere.contains("nothing is like that: the newest results; only regions eu-west1; "), "{nowhere}");
+    let nobody = refused(&["--scan", &scan, "--team", "nobody", "--status", "covered"], &[]);
+    assert!(nobody.contains(&format!("the results when scan {scan} ended; only teams nobody; ")), "{nobody}");
+    let history = [("TRUSTWATCH_STORE__RETENTION__HISTORY", "1000days".to_owned())];
+    let gone = refused(&["--at", "2020-01-01T00:00:00Z"], &history);
+    assert!(gone.contains("what held at 2020-01-01T00:00:00Z is not known as a whole any more"), "{gone}");
+    assert!(gone.contains("(store.retention.history)"), "{gone}");
+
+    let page = |more: &[&str]| std::fs::read_to_string(export(&story, "html", more)).unwrap();
+    for (words, whole, of_an_account) in [("of what could be read is covered", 1, 1), ("<h2>Trend", 1, 0)] {
+        let found = |more: &[&str]| page(more).matches(words).count();
+        let member = story.sim.members().remove(1);
+        assert_eq!((found(&[]), found(&["--account", &member])), (whole, of_an_account), "{words}");
+        assert_eq!(found(&["--status", "covered"]), 0, "{words}");
+    }
 }
 
 /// What the browser says on standard output of a page, or nothing where it makes a picture of it.

@@ -16,7 +16,8 @@ const DOING: &str = "looking up what was imported into Security Hub";
 pub async fn ground(pool: &Pool, organization_name: &str) -> Result<Option<HubGround>, StoreError> {
     let id: Option<String> = sqlx::query_scalar(
         "SELECT organization_id FROM scan JOIN organization USING (organization_key)
-         WHERE scan_id = (SELECT max(scan_id) FROM scan WHERE organization_name = $1 AND organization_key IS NOT NULL)",
+         WHERE organization.name = $1
+           AND scan_id = (SELECT max(scan_id) FROM scan WHERE organization_name = $1 AND organization_key IS NOT NULL)",
     )
     .bind(organization_name)
     .fetch_optional(pool)
