@@ -1,10 +1,12 @@
 //! How an organization stands, at a glance: what the terminal and the page show alike.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::counted;
 use crate::store::query::{ask, instant, literal};
-use crate::store::{Store, StoreError};
+use crate::store::{Cell, Store, StoreError};
 
 /// Points of a trend.
 const TREND: usize = 40;
@@ -12,15 +14,17 @@ const TREND: usize = 40;
 /// How an organization stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Glance {
-    /// The newest completed scan of all accounts.
+    /// The newest scan that looked at all accounts.
     pub newest: Option<Newest>,
+    /// Whether that was within a day: else nobody knows what changed since.
+    pub is_fresh: bool,
     /// What changed within a day: only what did.
     pub changes: Vec<Changed>,
     /// What is wrong with the service itself, if anything is.
     pub problems: Vec<String>,
 }
 
-/// The newest completed scan of all accounts.
+/// The newest scan that looked at all accounts: it went through the whole list, though it may have found every role gone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Newest {
     /// Its number.
@@ -46,7 +50,7 @@ pub struct Newest {
 pub struct Figure {
     /// Now.
     pub now: Option<f64>,
-    /// A day ago.
+    /// A day ago; `None` where nobody has looked since.
     pub before: Option<f64>,
     /// In the newest scans, the oldest of these first.
     pub trend: Vec<Option<f64>>,
@@ -89,25 +93,31 @@ pub async fn of(store: &dyn Store, name: &str, now: DateTime<Utc>) -> Result<Gla
     let of = literal(name);
     let yesterday = now - TimeDelta::days(1);
     let newest = newest(store, &of, yesterday).await?;
-    let changes = if newest.is_some() { changes(store, &of, yesterday).await? } else { Vec::new() };
-    Ok(Glance { newest, changes, problems: problems(store, &of, now).await? })
+    let is_fresh = newest.as_ref().and_then(|newest| newest.at).is_some_and(|at| at > yesterday);
+    let changes = if is_fresh { changes(store, &of, yesterday).await? } else { Vec::new() };
+    Ok(Glance { newest, is_fresh, changes, problems: problems(store, &of, now).await? })
 }
+
+/// That a row of `scan_summary` is of a scan that looked at all accounts. Of a list that broke off there are no counts by region.
+pub const IS_WHOLE: &str = "scan_summary.scope = 'all' AND (scan_summary.state = 'completed' OR EXISTS (
+     SELECT 1 FROM coverage_by_region WHERE coverage_by_region.scan_id = scan_summary.scan_id))";
 
 async fn newest(store: &dyn Store, of: &str, yesterday: DateTime<Utc>) -> Result<Option<Newest>, StoreError> {
     let trend = format!(
         "SELECT finished_at, coverage_ratio, measured_ratio, not_covered, unknown, exempt, scan_id, organization_id
-         FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
+         FROM scan_summary WHERE organization_name = {of} AND {IS_WHOLE}
          ORDER BY scan_id DESC LIMIT {TREND}"
     );
     let trend = ask(store, &trend).await?.rows;
     let Some(newest) = trend.first() else { return Ok(None) };
     let before = format!(
         "SELECT coverage_ratio, measured_ratio FROM scan_summary
-         WHERE organization_name = {of} AND scope = 'all' AND state = 'completed' AND finished_at <= {}
+         WHERE organization_name = {of} AND {IS_WHOLE} AND finished_at <= {}
          ORDER BY scan_id DESC LIMIT 1",
         instant(yesterday)
     );
-    let before = ask(store, &before).await?.rows;
+    let is_fresh = newest[0].instant().is_some_and(|at| at > yesterday);
+    let before = if is_fresh { ask(store, &before).await?.rows } else { Vec::new() };
     let figure = |column: usize| Figure {
         now: newest[column].real(),
         before: before.first().and_then(|row| row[column - 1].real()),
@@ -125,25 +135,53 @@ async fn newest(store: &dyn Store, of: &str, yesterday: DateTime<Utc>) -> Result
     }))
 }
 
+/// What changed in coverage: what became of it, and whether that is bad, by the statuses before and after.
+fn became(from: &str, to: &str) -> Option<(&'static str, bool)> {
+    match (from, to) {
+        ("covered", "not_covered") => Some(("lost coverage", true)),
+        ("not_covered", "covered") => Some(("gained coverage", false)),
+        (_, "not_covered") => Some(("new gaps", true)),
+        ("covered" | "not_covered", "" | "not_applicable") => Some(("gone, or left out", false)),
+        _ => None,
+    }
+}
+
 async fn changes(store: &dyn Store, of: &str, since: DateTime<Utc>) -> Result<Vec<Changed>, StoreError> {
-    let mut changes = Vec::new();
-    for (what, is_bad, from, condition) in [
-        ("lost coverage", true, "coverage_changes", "from_status = 'covered' AND to_status = 'not_covered'"),
-        ("gained coverage", false, "coverage_changes", "from_status = 'not_covered' AND to_status = 'covered'"),
-        ("can be read no more", true, "coverage_transitions", "to_status = 'unknown' AND cause = 'visibility'"),
-    ] {
-        let sql = format!(
-            "SELECT region, count(*) FROM {from}
-             WHERE organization_name = {of} AND at > {} AND {condition} GROUP BY region ORDER BY count(*) DESC, region",
-            instant(since)
-        );
-        let rows = ask(store, &sql).await?.rows;
-        let by_region: Vec<_> = rows.iter().map(|row| (row[0].text().to_owned(), row[1].whole())).collect();
-        if !by_region.is_empty() {
-            changes.push(Changed { what, is_bad, by_region });
+    // What the first scan of all sees changes nothing.
+    let answers = format!(
+        "SELECT coalesce(from_status, ''), coalesce(to_status, ''), region, count(*) FROM coverage_changes
+         WHERE organization_name = {of} AND at > {} AND scan_id > coalesce((
+             SELECT scan_id FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
+             ORDER BY scan_id LIMIT 1), 0)
+         GROUP BY from_status, to_status, region",
+        instant(since)
+    );
+    let unread = format!(
+        "SELECT region, count(*) FROM coverage_transitions
+         WHERE organization_name = {of} AND at > {} AND to_status = 'unknown' AND cause = 'visibility' GROUP BY region",
+        instant(since)
+    );
+    let mut by_kind: BTreeMap<&str, (bool, BTreeMap<String, i64>)> = BTreeMap::new();
+    let mut add = |what, is_bad, region: &Cell, number: &Cell| {
+        let (_, regions) = by_kind.entry(what).or_insert((is_bad, BTreeMap::new()));
+        *regions.entry(region.text().to_owned()).or_default() += number.whole();
+    };
+    for row in ask(store, &answers).await?.rows {
+        if let Some((what, is_bad)) = became(row[0].text(), row[1].text()) {
+            add(what, is_bad, &row[2], &row[3]);
         }
     }
-    Ok(changes)
+    for row in ask(store, &unread).await?.rows {
+        add("can be read no more", true, &row[0], &row[1]);
+    }
+    let shown = ["lost coverage", "new gaps", "gained coverage", "gone, or left out", "can be read no more"];
+    let changed = |what| {
+        let (is_bad, regions) = by_kind.remove(what)?;
+        let mut by_region: Vec<(String, i64)> = regions.into_iter().collect();
+        by_region.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        Some(Changed { what, is_bad, by_region })
+    };
+    Ok(shown.into_iter().filter_map(changed).collect())
 }
 
 async fn problems(store: &dyn Store, of: &str, now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {

@@ -100,7 +100,7 @@ fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &
         style.bold(&clean(name)),
         clean(&newest.organization_id),
         newest.scan_id,
-        style.faint(&age)
+        if glance.is_fresh { style.faint(&age) } else { style.unsure(&age) }
     );
     let (gaps, unknown) = (newest.not_covered, newest.unknown);
     for (word, figure, is_well, rest) in [
@@ -108,7 +108,7 @@ fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &
         ("measured", &newest.measured, unknown == 0, format!("{} could not be read", grouped(unknown))),
     ] {
         let share = format!("{:>7}", percent(figure.now));
-        let share = match (is_well, word) {
+        let share = match (is_well && figure.now.is_some(), word) {
             (true, _) => style.good(&share),
             (false, "coverage") => style.bad(&share),
             (false, _) => style.unsure(&share),
@@ -119,7 +119,9 @@ fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &
         let _ = writeln!(text, "            {} exempt", grouped(newest.exempt));
     }
     let _ = writeln!(text, "\n  {}", style.bold("since yesterday"));
-    if glance.changes.is_empty() {
+    if !glance.is_fresh {
+        let _ = writeln!(text, "  {}", style.unsure("nobody has looked: these figures are old"));
+    } else if glance.changes.is_empty() {
         let _ = writeln!(text, "  {}", style.faint("nothing changed"));
     }
     for changed in &glance.changes {

@@ -5,10 +5,12 @@ use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use trustwatch::config;
 
 use crate::awssim::control::Change;
 use crate::awssim::{Scenario, Sim};
 use crate::binary::{command, run_against};
+use crate::support::by_hand;
 
 const REGION: &str = "eu-west-1";
 
@@ -62,6 +64,43 @@ async fn it_says_what_holds_what_changed_and_what_is_wrong() {
     let failed = status().await;
     assert!(failed.contains("scan 4 is failed: listing the accounts"), "{failed}");
     assert!(failed.contains("scan 3, just now"), "what holds is of the newest that was completed: {failed}");
+}
+
+#[tokio::test]
+async fn what_is_seen_no_more_is_not_shown_as_it_was_and_what_is_old_is_called_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
+    sim.change(&Change::AddAnalyzer {
+        account: sim.world_caller(),
+        region: REGION.into(),
+        name: "watch".into(),
+        kind: "ORGANIZATION".into(),
+    });
+    assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
+    let all: Vec<String> = sim.world().accounts.keys().cloned().collect();
+    for account in &all {
+        sim.change(&Change::BreakRole { account: account.clone() });
+    }
+    assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 1, "nobody can be entered");
+    let blind = run_against(&sim, folder, &["status"]).await.stdout;
+    for expected in ["scan 2, just now", "can be read no more: ", "scan 2 is failed"] {
+        assert!(blind.contains(expected), "{expected}: {blind}");
+    }
+    assert!(!blind.contains("  0 could not be read"), "{blind}");
+    sim.change(&Change::AddAccount { account: "999999999999".into(), name: "joined".into() });
+    for account in all {
+        sim.change(&Change::MendRole { account });
+    }
+    assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
+    let joined = run_against(&sim, folder, &["status"]).await.stdout;
+    assert!(joined.contains("new gaps: "), "{joined}");
+
+    let url = format!("sqlite://{}", folder.join("trustwatch.db").display());
+    by_hand(&config::Store::at(url), "UPDATE scan SET finished_at = '2026-01-01T00:00:00.000000Z'").await;
+    let old = run_against(&sim, folder, &["status"]).await.stdout;
+    assert!(old.contains("nobody has looked: these figures are old"), "{old}");
+    assert!(!old.contains("since yesterday  ") && !old.contains("as yesterday"), "{old}");
 }
 
 #[tokio::test]

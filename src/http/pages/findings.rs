@@ -6,7 +6,9 @@ use axum::extract::{Query, State};
 use super::frame::Frame;
 use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, csv, shown};
+use crate::glance::ago;
 use crate::store::Cell;
+use crate::store::query::ask;
 
 /// Rows that are shown; the CSV has all.
 const ROWS: usize = 500;
@@ -17,6 +19,8 @@ struct Findings {
     frame: Frame,
     is_public: bool,
     other: String,
+    /// How old what is shown one by one is; `None` where nothing was ever read.
+    read: Option<String>,
     tables: Vec<Table>,
 }
 
@@ -38,7 +42,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         Asked {
             id: "findings",
             sql: format!(
-                "SELECT resource_account_id, region, resource_type, resource, is_public, principal, type, since, finding_id
+                "SELECT resource_account_id, region, resource_type, resource, is_public, principal, type, since, read_at, finding_id
                  FROM current_findings WHERE {} AND status = 'ACTIVE'{public}
                  ORDER BY resource_account_id, region, resource, finding_id",
                 frame.is_it()
@@ -55,7 +59,10 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         };
         tables.push(asked.table(store, caption, ROWS, ("/findings", &asks), link).await?);
     }
+    let readings = format!("SELECT min(read_at) FROM findings_readings WHERE {}", frame.is_it());
+    let oldest = ask(store, &readings).await?.rows.first().and_then(|row| row[0].instant());
+    let read = oldest.map(|at| ago(frame.now - at));
     let other = frame.to("/findings", if is_public { &[] } else { &[("show", "public")] });
-    let page = Findings { frame, is_public, other, tables };
+    let page = Findings { frame, is_public, other, read, tables };
     shown(&page)
 }

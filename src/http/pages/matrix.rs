@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use super::frame::{Frame, same};
 use super::table::{Asked, class, worst};
 use super::{Answer, Asks, Here, Problem, csv, shown};
+use crate::glance::{IS_WHOLE, ago};
 use crate::model::{Status, counted};
 use crate::store::query::{among, ask, literal};
 use crate::store::{Cell, Store};
@@ -27,6 +28,8 @@ struct Matrix {
     accounts: String,
     unfolds: bool,
     choice: Choice,
+    /// The scan that the counts of regions and OUs are of, and how old it is.
+    counted: Option<(i64, String)>,
     next: Option<String>,
     previous: Option<String>,
     all: String,
@@ -151,11 +154,15 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let unfolds = choice.unfolds(accounts.len());
     let from = if unfolds { (choice.page - 1) * ACCOUNTS } else { accounts.len() };
     let listed = &accounts[from.min(accounts.len())..(from + ACCOUNTS).min(accounts.len())];
-    let newest = format!(
-        "SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'",
+    let counted_by = format!(
+        "SELECT scan_id, finished_at FROM scan_summary WHERE {} AND {IS_WHOLE} ORDER BY scan_id DESC LIMIT 1",
         frame.is_named()
     );
-    let newest = ask(store, &newest).await?.rows.first().map_or(0, |row| row[0].whole());
+    let counted_by = ask(store, &counted_by).await?.rows;
+    let counted_by = counted_by
+        .first()
+        .map(|row| (row[0].whole(), row[1].instant().map_or_else(String::new, |at| ago(frame.now - at))));
+    let newest = counted_by.as_ref().map_or(0, |(scan, _)| *scan);
     let mut heads = heads(store, newest, &choice).await?;
     if heads.is_empty() && !choice.region.is_empty() {
         return Err(Problem::NotFound(format!("The newest scan has no region {}.", choice.region)));
@@ -168,10 +175,14 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             cells.insert((row[0].text().to_owned(), row[3].text().to_owned()), row);
         }
     }
-    if heads.is_empty() {
-        // Where no scan was completed yet, the regions are those of the rows.
-        let names: BTreeSet<&String> = cells.keys().map(|(_, region)| region).collect();
-        heads = names.into_iter().map(|name| Head { name: name.clone(), gaps: 0, class: "" }).collect();
+    // Rows may be newer than the counts, and of a region that these do not have; and without any scan of all there are no counts.
+    if choice.region.is_empty() {
+        let known: BTreeSet<&str> = heads.iter().map(|head| head.name.as_str()).collect();
+        let more: BTreeSet<&str> =
+            cells.keys().map(|(_, region)| region.as_str()).filter(|name| !known.contains(name)).collect();
+        let more: Vec<Head> = more.into_iter().map(|name| Head { name: name.to_owned(), gaps: 0, class: "" }).collect();
+        heads.extend(more);
+        heads.sort_by(|one, other| one.name.cmp(&other.name));
     }
     let counts = format!("SELECT ou_path, covered, not_covered, unknown FROM coverage_by_ou WHERE scan_id = {newest}");
     let mut groups = groups(&frame, &choice, &accounts, &ask(store, &counts).await?.rows);
@@ -193,6 +204,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         groups: groups.into_values().filter(|group| !unfolds || !group.rows.is_empty()).collect(),
         unfolds,
         choice,
+        counted: counted_by,
         frame,
     };
     shown(&matrix)

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::frame::Frame;
 use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, csv, shown};
-use crate::glance::{self, Glance, ago};
+use crate::glance::{self, Glance, IS_WHOLE, ago};
 use crate::model::{counted, grouped, percent};
 use crate::store::Cell;
 use crate::store::query::ask;
@@ -71,7 +71,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let year = format!(
         "SELECT finished_at, coverage_ratio, measured_ratio FROM scan_summary
          WHERE scan_id IN (
-             SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'
+             SELECT max(scan_id) FROM scan_summary WHERE {} AND {IS_WHOLE}
              GROUP BY substr(CAST(finished_at AS TEXT), 1, 10))
          ORDER BY scan_id DESC LIMIT 366",
         frame.is_named()
@@ -85,7 +85,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             Big {
                 name: "coverage",
                 share: percent(newest.coverage.now),
-                class: class(newest.not_covered == 0, "not_covered"),
+                class: class(newest.not_covered == 0 && newest.coverage.now.is_some(), "not_covered"),
                 moved: newest.coverage.moved(),
                 rest: format!("{} not covered{exempt}", counted(newest.not_covered, "account × region")),
                 trend: trend(1),
@@ -93,7 +93,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
             Big {
                 name: "measured",
                 share: percent(newest.measured.now),
-                class: class(newest.unknown == 0, "unknown"),
+                class: class(newest.unknown == 0 && newest.measured.now.is_some(), "unknown"),
                 moved: newest.measured.moved(),
                 rest: format!("{} could not be read", counted(newest.unknown, "account × region")),
                 trend: trend(2),
