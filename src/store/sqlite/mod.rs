@@ -25,6 +25,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 /// Readers at once.
 const READERS: u32 = 4;
 
+/// How long a connection is waited for, and the file where another holds it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a connection may use of memory, and whether it reads the file where it lies in the operating system's cache instead of
 /// copying it.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +106,12 @@ pub async fn open(settings: &config::Store, access: Access) -> Result<Engine, St
 /// Connections to a file do not grow old as those to a server do: a new one in the place of another begins without its statements, and
 /// the memory of the old one is not where the new one wants it, so that a process that scans for ever would grow.
 fn lasting() -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None)
+    // Whoever writes waits for the one connection that may: that is no reason to warn, as long as it does not end.
+    SqlitePoolOptions::new()
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .acquire_timeout(PATIENCE)
+        .acquire_slow_threshold(PATIENCE)
 }
 
 fn options(path: &Path, memory: Memory) -> SqliteConnectOptions {
@@ -111,7 +119,7 @@ fn options(path: &Path, memory: Memory) -> SqliteConnectOptions {
         .filename(path)
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(30))
+        .busy_timeout(PATIENCE)
         .optimize_on_close(true, None)
         .pragma("cache_size", memory.cache)
         .pragma("mmap_size", memory.mapped)
