@@ -147,14 +147,16 @@ fn became(from: &str, to: &str) -> Option<(&'static str, bool)> {
 }
 
 async fn changes(store: &dyn Store, of: &str, since: DateTime<Utc>) -> Result<Vec<Changed>, StoreError> {
-    // What the first scan of all sees changes nothing.
+    // What the first scan of all sees changes nothing. By the instant alone: SQLite would go by the number of the scan, and read all.
+    let first = format!(
+        "SELECT finished_at FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
+         ORDER BY scan_id LIMIT 1"
+    );
+    let first = ask(store, &first).await?.rows.first().and_then(|row| row[0].instant());
     let answers = format!(
         "SELECT coalesce(from_status, ''), coalesce(to_status, ''), region, count(*) FROM coverage_changes
-         WHERE organization_name = {of} AND at > {} AND scan_id > coalesce((
-             SELECT scan_id FROM scan_summary WHERE organization_name = {of} AND scope = 'all' AND state = 'completed'
-             ORDER BY scan_id LIMIT 1), 0)
-         GROUP BY from_status, to_status, region",
-        instant(since)
+         WHERE organization_name = {of} AND at > {} GROUP BY from_status, to_status, region",
+        instant(first.map_or(since, |first| first.max(since)))
     );
     let unread = format!(
         "SELECT region, count(*) FROM coverage_transitions

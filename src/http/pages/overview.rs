@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::frame::Frame;
 use super::table::{Asked, Table};
 use super::{Answer, Asks, Here, csv, shown};
-use crate::glance::{self, Glance, IS_WHOLE, ago};
+use crate::glance::{self, Glance, ago};
 use crate::model::{counted, grouped, percent};
 use crate::store::Cell;
 use crate::store::query::ask;
@@ -71,7 +71,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let year = format!(
         "SELECT finished_at, coverage_ratio, measured_ratio FROM scan_summary
          WHERE scan_id IN (
-             SELECT max(scan_id) FROM scan_summary WHERE {} AND {IS_WHOLE}
+             SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'
              GROUP BY substr(CAST(finished_at AS TEXT), 1, 10))
          ORDER BY scan_id DESC LIMIT 366",
         frame.is_named()
