@@ -16,8 +16,6 @@ const TREND: usize = 40;
 pub struct Glance {
     /// The newest scan that looked at all accounts.
     pub newest: Option<Newest>,
-    /// Whether that was within a day: else nobody knows what changed since.
-    pub is_fresh: bool,
     /// What changed within a day: only what did.
     pub changes: Vec<Changed>,
     /// What is wrong with the service itself, if anything is.
@@ -33,6 +31,8 @@ pub struct Newest {
     pub organization_id: String,
     /// When it ended.
     pub at: Option<DateTime<Utc>>,
+    /// Whether that was within a day: else nobody knows what changed since.
+    pub is_fresh: bool,
     /// Account × regions not covered.
     pub not_covered: i64,
     /// Not known.
@@ -93,9 +93,9 @@ pub async fn of(store: &dyn Store, name: &str, now: DateTime<Utc>) -> Result<Gla
     let of = literal(name);
     let yesterday = now - TimeDelta::days(1);
     let newest = newest(store, &of, yesterday).await?;
-    let is_fresh = newest.as_ref().and_then(|newest| newest.at).is_some_and(|at| at > yesterday);
+    let is_fresh = newest.as_ref().is_some_and(|newest| newest.is_fresh);
     let changes = if is_fresh { changes(store, &of, yesterday).await? } else { Vec::new() };
-    Ok(Glance { newest, is_fresh, changes, problems: problems(store, &of, now).await? })
+    Ok(Glance { newest, changes, problems: problems(store, &of, now).await? })
 }
 
 /// That a row of `scan_summary` is of a scan that looked at all accounts. Of a list that broke off there are no counts by region.
@@ -127,6 +127,7 @@ async fn newest(store: &dyn Store, of: &str, yesterday: DateTime<Utc>) -> Result
         scan_id: newest[6].whole(),
         organization_id: newest[7].text().to_owned(),
         at: newest[0].instant(),
+        is_fresh,
         not_covered: newest[3].whole(),
         unknown: newest[4].whole(),
         exempt: newest[5].whole(),

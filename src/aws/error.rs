@@ -315,9 +315,9 @@ where
         None => ("", error),
     };
     // What a `credential_process` wrote to its standard error may hold anything, and the SDK passes all of it on.
-    let said = |cause: &(dyn Error + 'static)| match cause.to_string().replace('\n', " ").split_once(" Stderr:") {
-        Some((before, _)) => before.to_owned(),
-        None => cause.to_string().replace('\n', " "),
+    let said = |cause: &(dyn Error + 'static)| {
+        let text = cause.to_string().replace('\n', " ");
+        text.split(" Stderr:").next().unwrap_or_default().to_owned()
     };
     let mut chain: Vec<String> = causes(first).map(said).collect();
     chain.dedup();

@@ -110,7 +110,7 @@ impl Export {
         };
         let now = SystemClock.now();
         let history_from = Retention::at(now, &loaded.config.store.retention).history_from;
-        let filter = Filter { history_from, ..self.filter()? };
+        let filter = self.filter(history_from)?;
         let (format, severity) = (format.into(), loaded.config.export.severity);
         let store = store::open(&loaded.config.store, Access::Stream).await?;
         let written = match &self.out {
@@ -132,7 +132,7 @@ impl Export {
         }
     }
 
-    fn filter(&self) -> Result<Filter, Failure> {
+    fn filter(&self, history_from: Option<DateTime<Utc>>) -> Result<Filter, Failure> {
         let usage = |problem: String| Failure::Usage(problem);
         let account = |id: &String| id.parse().map_err(|error| usage(format!("--account: {error}")));
         let status = |word: &String| word.parse::<Status>().map_err(|error| usage(format!("--status: {error}")));
@@ -156,7 +156,7 @@ impl Export {
         };
         Ok(Filter {
             which,
-            history_from: None,
+            history_from,
             organization: self.organization.clone(),
             accounts: self.account.iter().map(account).collect::<Result<_, _>>()?,
             ous,

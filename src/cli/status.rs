@@ -100,7 +100,7 @@ fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &
         style.bold(&clean(name)),
         clean(&newest.organization_id),
         newest.scan_id,
-        if glance.is_fresh { style.faint(&age) } else { style.unsure(&age) }
+        if newest.is_fresh { style.faint(&age) } else { style.unsure(&age) }
     );
     let (gaps, unknown) = (newest.not_covered, newest.unknown);
     for (word, figure, is_well, rest) in [
@@ -119,7 +119,7 @@ fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &
         let _ = writeln!(text, "            {} exempt", grouped(newest.exempt));
     }
     let _ = writeln!(text, "\n  {}", style.bold("since yesterday"));
-    if !glance.is_fresh {
+    if !newest.is_fresh {
         let _ = writeln!(text, "  {}", style.unsure("nobody has looked: these figures are old"));
     } else if glance.changes.is_empty() {
         let _ = writeln!(text, "  {}", style.faint("nothing changed"));

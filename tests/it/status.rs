@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use trustwatch::config;
 
+use crate::alerts::add;
 use crate::awssim::control::Change;
 use crate::awssim::{Scenario, Sim};
 use crate::binary::{command, run_against};
@@ -36,12 +37,7 @@ async fn it_says_what_holds_what_changed_and_what_is_wrong() {
 
     let owner = sim.world_caller();
     let region = REGION.to_owned();
-    sim.change(&Change::AddAnalyzer {
-        account: owner.clone(),
-        region: region.clone(),
-        name: "watch".into(),
-        kind: "ORGANIZATION".into(),
-    });
+    sim.change(&add(&owner, REGION, "ORGANIZATION"));
     assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
     let gained = status().await;
     assert!(gained.contains("5  gained coverage: eu-west-1 5"), "{gained}");
@@ -71,12 +67,7 @@ async fn what_is_seen_no_more_is_not_shown_as_it_was_and_what_is_old_is_called_o
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let sim = Sim::start(&Scenario::calm(3), 0).await.unwrap();
-    sim.change(&Change::AddAnalyzer {
-        account: sim.world_caller(),
-        region: REGION.into(),
-        name: "watch".into(),
-        kind: "ORGANIZATION".into(),
-    });
+    sim.change(&add(&sim.world_caller(), REGION, "ORGANIZATION"));
     assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
     let all: Vec<String> = sim.world().accounts.keys().cloned().collect();
     for account in &all {

@@ -177,11 +177,9 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     }
     // Rows may be newer than the counts, and of a region that these do not have; and without any scan of all there are no counts.
     if choice.region.is_empty() {
-        let known: BTreeSet<&str> = heads.iter().map(|head| head.name.as_str()).collect();
-        let more: BTreeSet<&str> =
-            cells.keys().map(|(_, region)| region.as_str()).filter(|name| !known.contains(name)).collect();
-        let more: Vec<Head> = more.into_iter().map(|name| Head { name: name.to_owned(), gaps: 0, class: "" }).collect();
-        heads.extend(more);
+        let known: BTreeSet<String> = heads.iter().map(|head| head.name.clone()).collect();
+        let seen: BTreeSet<String> = cells.keys().map(|(_, region)| region.clone()).collect();
+        heads.extend(seen.difference(&known).map(|name| Head { name: name.clone(), gaps: 0, class: "" }));
         heads.sort_by(|one, other| one.name.cmp(&other.name));
     }
     let counts = format!("SELECT ou_path, covered, not_covered, unknown FROM coverage_by_ou WHERE scan_id = {newest}");
