@@ -225,39 +225,42 @@ impl Check<'_> {
         self.choices(&key, organization);
     }
 
-    /// What chooses accounts and regions: an empty word, such as a variable that was not set leaves, would choose nobody, or those of
-    /// whom nothing is known.
+    /// What chooses accounts and regions.
     fn choices(&mut self, key: &str, organization: &Organization) {
-        const EMPTY: &str = "an empty word: expected a name or a pattern; leave it out if nothing is meant";
-        let mut refuse_empty = |path: &[&str], words: &[String]| {
-            if words.iter().any(|word| word.trim().is_empty()) {
-                self.fault(&[&["organizations", key][..], path].concat(), Some(format!("{words:?}")), EMPTY);
-            }
-        };
-        let mut refuse_in = |path: &[&str], selector: &Selector| {
-            let Selector { ou_paths, names, owners, teams, accounts: _, tags: _ } = selector;
-            for (last, words) in [("ou_paths", ou_paths), ("names", names), ("owners", owners), ("teams", teams)] {
-                refuse_empty(&[path, &[last]].concat(), words);
-            }
-        };
-        refuse_in(&["include"], &organization.include);
-        refuse_in(&["exclude"], &organization.exclude);
-        for (index, exemption) in organization.exemptions.iter().enumerate() {
-            refuse_in(&["exemptions", &index.to_string(), "accounts"], &exemption.accounts);
-        }
+        let path = ["organizations", key];
+        self.selector(&[&path[..], &["include"]].concat(), &organization.include);
+        self.selector(&[&path[..], &["exclude"]].concat(), &organization.exclude);
         for (index, rule) in organization.exclude_regions.iter().enumerate() {
             let index = index.to_string();
-            refuse_empty(&["exclude_regions", &index, "ou_paths"], &rule.ou_paths);
-            refuse_empty(&["exclude_regions", &index, "regions"], &rule.regions);
+            let path = [&path[..], &["exclude_regions", &index]].concat();
+            self.words(&[&path[..], &["ou_paths"]].concat(), &rule.ou_paths);
+            self.words(&[&path[..], &["regions"]].concat(), &rule.regions);
         }
         for (index, exemption) in organization.exemptions.iter().enumerate() {
             let index = index.to_string();
-            refuse_empty(&["exemptions", &index, "regions"], &exemption.regions);
+            let path = [&path[..], &["exemptions", &index]].concat();
+            let regions = [&path[..], &["regions"]].concat();
+            self.selector(&[&path[..], &["accounts"]].concat(), &exemption.accounts);
+            self.words(&regions, &exemption.regions);
+            if exemption.regions.is_empty() {
+                let problem = "an exemption for no region; leave `regions` out for every region";
+                self.fault(&regions, Some("[]".into()), problem);
+            }
         }
-        for (index, _) in organization.exemptions.iter().enumerate().filter(|(_, one)| one.regions.is_empty()) {
-            let problem = "an exemption for no region; leave `regions` out for every region";
-            let path = ["organizations", key, "exemptions", &index.to_string(), "regions"];
-            self.fault(&path, Some("[]".into()), problem);
+    }
+
+    fn selector(&mut self, path: &[&str], selector: &Selector) {
+        let Selector { ou_paths, names, owners, teams, accounts: _, tags: _ } = selector;
+        for (last, words) in [("ou_paths", ou_paths), ("names", names), ("owners", owners), ("teams", teams)] {
+            self.words(&[path, &[last]].concat(), words);
+        }
+    }
+
+    /// An empty word, such as a variable that was not set leaves, would choose nobody, or those of whom nothing is known.
+    fn words(&mut self, path: &[&str], words: &[String]) {
+        if words.iter().any(|word| word.trim().is_empty()) {
+            let problem = "an empty word: expected a name or a pattern; leave it out if nothing is meant";
+            self.fault(path, Some(format!("{words:?}")), problem);
         }
     }
 
@@ -341,6 +344,8 @@ impl Check<'_> {
                 let problem = format!("no organization is named so; configured: {}", known.join(", "));
                 self.fault(&["alerts", &index, "organizations"], Some(format!("{:?}", alert.organizations)), problem);
             }
+            self.selector(&["alerts", &index, "accounts"], &alert.accounts);
+            self.words(&["alerts", &index, "regions"], &alert.regions);
             for (key, value, problem) in alert.settle() {
                 self.fault(&[&["alerts", index.as_str()], key].concat(), value, problem);
             }

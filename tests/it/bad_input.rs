@@ -88,12 +88,14 @@ fn rates_of_operations_that_are_not_called_that_are_no_rates_or_that_lack_a_half
 fn an_empty_word_chooses_nobody() {
     const EMPTY: &str = "an empty word: expected a name or a pattern; leave it out if nothing is meant";
     refused(
-        "[[organizations]]\nname = \"main\"\nexclude = { ou_paths = [\"\"] }\nexclude_regions = [{ ou_paths = [\"*\"], regions = [\" \"] }]\n",
+        "[[organizations]]\nname = \"main\"\nexclude = { ou_paths = [\"\"] }\nexclude_regions = [{ ou_paths = [\"*\"], regions = [\" \"] }]\n\
+         [[alerts]]\nname = \"team\"\nchannel = \"slack\"\nurl = \"https://example.com/x\"\naccounts = { teams = [\"\"] }\n",
         &[("TRUSTWATCH_ORGANIZATIONS__MAIN__INCLUDE__NAMES", "")],
         &format!(
-            "the configuration has 3 faults\n  organizations.main.include.names = [\"\"] (environment variable \
+            "the configuration has 4 faults\n  organizations.main.include.names = [\"\"] (environment variable \
              TRUSTWATCH_ORGANIZATIONS__MAIN__INCLUDE__NAMES): {EMPTY}\n  organizations.main.exclude.ou_paths = [\"\"] (t.toml, line 3): \
-             {EMPTY}\n  organizations.main.exclude_regions[0].regions = [\" \"] (t.toml, line 4): {EMPTY}"
+             {EMPTY}\n  organizations.main.exclude_regions[0].regions = [\" \"] (t.toml, line 4): {EMPTY}\n  alerts[0].accounts.teams = [\"\"] \
+             (t.toml, line 9): {EMPTY}"
         ),
     );
 }
