@@ -98,21 +98,17 @@ pub async fn of(store: &dyn Store, name: &str, now: DateTime<Utc>) -> Result<Gla
     Ok(Glance { newest, changes, problems: problems(store, &of, now).await? })
 }
 
-/// That a row of `scan_summary` is of a scan that looked at all accounts. Of a list that broke off there are no counts by region.
-pub const IS_WHOLE: &str = "scan_summary.scope = 'all' AND (scan_summary.state = 'completed' OR EXISTS (
-     SELECT 1 FROM coverage_by_region WHERE coverage_by_region.scan_id = scan_summary.scan_id))";
-
 async fn newest(store: &dyn Store, of: &str, yesterday: DateTime<Utc>) -> Result<Option<Newest>, StoreError> {
     let trend = format!(
         "SELECT finished_at, coverage_ratio, measured_ratio, not_covered, unknown, exempt, scan_id, organization_id
-         FROM scan_summary WHERE organization_name = {of} AND {IS_WHOLE}
+         FROM scan_summary WHERE organization_name = {of} AND whole
          ORDER BY scan_id DESC LIMIT {TREND}"
     );
     let trend = ask(store, &trend).await?.rows;
     let Some(newest) = trend.first() else { return Ok(None) };
     let before = format!(
         "SELECT coverage_ratio, measured_ratio FROM scan_summary
-         WHERE organization_name = {of} AND {IS_WHOLE} AND finished_at <= {}
+         WHERE organization_name = {of} AND whole AND finished_at <= {}
          ORDER BY scan_id DESC LIMIT 1",
         instant(yesterday)
     );

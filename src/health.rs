@@ -186,9 +186,8 @@ fn seconds(instant: DateTime<Utc>) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "numbers of accounts and regions are far below 2^53")]
 fn organization(name: &str, is_overdue: bool, overview: &Overview) -> Organization {
     let count = |count: Option<i64>| count.unwrap_or(0) as f64;
-    let newest = overview.completed.as_ref().map(|scan| Newest {
-        completed: scan.finished_at.map_or(0.0, |at| seconds(at.into())),
-        duration: scan.duration_seconds.unwrap_or(0.0),
+    let completed = overview.completed.as_ref();
+    let newest = overview.whole.as_ref().map(|scan| Newest {
         accounts: vec![
             ("audited", count(scan.accounts_audited)),
             ("unreachable", count(scan.accounts_unreachable)),
@@ -210,6 +209,8 @@ fn organization(name: &str, is_overdue: bool, overview: &Overview) -> Organizati
         is_overdue,
         accounts_left: overview.accounts_left,
         started: overview.started.map(seconds),
+        completed: completed.and_then(|scan| scan.finished_at).map(|at| seconds(at.into())),
+        duration: completed.and_then(|scan| scan.duration_seconds),
         newest,
     }
 }

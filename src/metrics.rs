@@ -69,8 +69,8 @@ const READ: &[Described] = &[
     (COMPLETED, "When the newest completed scan of all accounts ended."),
     (DURATION, "How long the newest completed scan of all accounts took."),
     (OVERDUE, "Whether a scan that should have been completed by now was not."),
-    (ACCOUNTS, "Accounts of the newest completed scan of all accounts, by outcome."),
-    (ACCOUNT_REGIONS, "Account × regions of the newest completed scan of all accounts, by status."),
+    (ACCOUNTS, "Accounts of the newest scan of the whole organization, by outcome."),
+    (ACCOUNT_REGIONS, "Account × regions of the newest scan of the whole organization, by status."),
     (COVERAGE, "covered / (covered + not_covered) of that scan."),
     (LAST_KNOWN, "The same, each unknown counted by its last known answer."),
     (MEASURED, "(covered + not_covered) / (covered + not_covered + unknown) of that scan."),
@@ -109,17 +109,17 @@ pub struct Organization {
     pub accounts_left: u64,
     /// When the newest scan of all accounts began, in seconds since 1970.
     pub started: Option<f64>,
-    /// The newest completed scan of all accounts.
+    /// When the newest completed scan of all accounts ended, in seconds since 1970.
+    pub completed: Option<f64>,
+    /// How long that took, in seconds.
+    pub duration: Option<f64>,
+    /// The newest scan of the whole organization: the same, or a later one that found every role gone.
     pub newest: Option<Newest>,
 }
 
-/// The newest completed scan of all accounts of an organization.
+/// The newest scan of the whole of an organization.
 #[derive(Debug, Clone, Default)]
 pub struct Newest {
-    /// When it ended, in seconds since 1970.
-    pub completed: f64,
-    /// How long it took, in seconds.
-    pub duration: f64,
     /// Accounts by outcome.
     pub accounts: Vec<(&'static str, f64)>,
     /// Account × regions by status.
@@ -210,9 +210,9 @@ fn read(organization: &Organization) {
     #[expect(clippy::cast_precision_loss, reason = "numbers of accounts are far below 2^53")]
     set(LEFT, Some(organization.accounts_left as f64));
     set(STARTED, organization.started);
+    set(COMPLETED, organization.completed);
+    set(DURATION, organization.duration);
     let Some(newest) = &organization.newest else { return };
-    set(COMPLETED, Some(newest.completed));
-    set(DURATION, Some(newest.duration));
     for (outcome, accounts) in &newest.accounts {
         gauge!(ACCOUNTS, "organization" => name.clone(), "outcome" => *outcome).set(*accounts);
     }

@@ -22,9 +22,8 @@ REGION = "region IN (${region:sqlstring})"
 OU = "coalesce(ou_path, '') IN (${ou:sqlstring})"
 PLACE = f"{ORGANIZATION} AND {OU} AND {REGION}"
 
-WHOLE_SCANS = f"{ORGANIZATION} AND scope = 'all' AND state = 'completed' AND $__timeFilter(finished_at)"
-NEWEST = """scan_id IN (SELECT max(scan_id) FROM scan_summary
-                    WHERE scope = 'all' AND state = 'completed' GROUP BY organization_id)"""
+WHOLE_SCANS = f"{ORGANIZATION} AND whole AND $__timeFilter(finished_at)"
+NEWEST = "scan_id IN (SELECT max(scan_id) FROM scan_summary WHERE whole GROUP BY organization_id)"
 
 FIGURE = {"colorMode": "value", "graphMode": "none", "textMode": "auto",
           "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}
@@ -129,10 +128,10 @@ FROM current_coverage WHERE {PLACE} ORDER BY 1, 2"""), "Each account and region 
     panel("table", "What changed", (0, 36, 14, 10), sql(f"""SELECT at, account_id, region, from_status, to_status, to_reason, cause, analyzer_arn
 FROM coverage_changes WHERE {ORGANIZATION} AND {REGION} AND $__timeFilter(at) ORDER BY at DESC LIMIT 1000"""),
           "From one known answer to the next. Cause world: something happened in AWS; configuration: something else is asked for now"),
-    panel("barchart", "Age of gaps", (14, 36, 10, 10), sql(f"""SELECT CASE WHEN since > now() - interval '1 day' THEN '1: today'
-            WHEN since > now() - interval '7 days' THEN '2: this week'
-            WHEN since > now() - interval '30 days' THEN '3: this month'
-            WHEN since > now() - interval '90 days' THEN '4: this quarter'
+    panel("barchart", "Age of gaps", (14, 36, 10, 10), sql(f"""SELECT CASE WHEN uncovered_since > now() - interval '1 day' THEN '1: today'
+            WHEN uncovered_since > now() - interval '7 days' THEN '2: this week'
+            WHEN uncovered_since > now() - interval '30 days' THEN '3: this month'
+            WHEN uncovered_since > now() - interval '90 days' THEN '4: this quarter'
             ELSE '5: longer' END AS age, count(*) AS gaps
 FROM current_coverage WHERE status = 'not_covered' AND NOT exempt AND {PLACE} GROUP BY 1 ORDER BY 1"""), options={"xField": "age"}),
     panel("table", "Unreadable accounts", (0, 46, 14, 9), sql(f"""SELECT account_id, account_name, reason, count(*) AS regions, min(since) AS since, max(last_known_at) AS last_known

@@ -48,7 +48,7 @@ fn figure(value: &str, what: &str) -> String {
 fn trend(points: &[Trend]) -> String {
     let count = points.len();
     if count < 2 {
-        return "<p class=\"faint\">There are too few completed scans for a trend.</p>\n".into();
+        return "<p class=\"faint\">There are too few scans for a trend.</p>\n".into();
     }
     #[expect(clippy::cast_precision_loss, reason = "a place on a page")]
     let x = |at: usize| (WIDTH - 2.0 * MARGIN).mul_add(at as f64 / (count - 1) as f64, MARGIN);
@@ -76,7 +76,7 @@ fn trend(points: &[Trend]) -> String {
         "<polyline fill=\"none\" stroke=\"#57606a\" stroke-dasharray=\"4 3\" points=\"{}\"/>\n\
          <polyline fill=\"none\" stroke=\"#1a7f5a\" stroke-width=\"2\" points=\"{}\"/>\n</svg>\n\
          <p class=\"faint\">Solid: coverage, each unknown counted by its last known answer. Dashed: the share that could be read. The last \
-         {count} completed scans, oldest first.</p>",
+         {count} scans of the whole organization, oldest first.</p>",
         line(|point| point.measured),
         line(|point| point.coverage)
     );

@@ -249,7 +249,7 @@ pub async fn head(
             store,
             &format!(
                 "SELECT coverage_ratio_last_known, measured_ratio FROM scan_summary
-                 WHERE organization_id = {of} AND scope = 'all' AND state = 'completed' AND {by_then}
+                 WHERE organization_id = {of} AND whole AND {by_then}
                  ORDER BY scan_id DESC LIMIT {TREND}"
             ),
         )

@@ -134,4 +134,6 @@ pub struct Overview {
     pub accounts_left: u64,
     /// The newest completed scan of all accounts.
     pub completed: Option<ScanTotals>,
+    /// The newest scan of the whole organization: the same, or a later one that found every role gone.
+    pub whole: Option<ScanTotals>,
 }

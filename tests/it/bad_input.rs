@@ -370,7 +370,7 @@ async fn a_database_from_a_newer_version() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(run_against(&sim, folder.path(), &["migrate"]).await.code, 0);
     from_the_future(&folder.path().join("trustwatch.db")).await;
-    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 11; use a newer \
+    let message = "trustwatch: the database has schema version 9999, and this trustwatch knows versions up to 12; use a newer \
                    trustwatch, or another database\n";
     for arguments in [&["scan"][..], &["migrate"], &["query", "SELECT 1"]] {
         let ran = run_against(&sim, folder.path(), arguments).await;

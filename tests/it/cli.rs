@@ -128,8 +128,8 @@ async fn the_doctor_enters_the_owners_of_the_organizations_analyzers_too() {
 async fn migrate_says_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let migrate = || run(folder.path(), &["migrate"], &[]);
-    assert_eq!(migrate().stdout, "migrated from version 0 to version 11\n");
-    assert_eq!(migrate().stdout, "the schema is up to date, at version 11\n");
+    assert_eq!(migrate().stdout, "migrated from version 0 to version 12\n");
+    assert_eq!(migrate().stdout, "the schema is up to date, at version 12\n");
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn an_outdated_schema_is_refused_where_it_may_not_be_migrated_at_start() {
     assert_eq!(ran.code, 1);
     assert_eq!(
         ran.stderr,
-        "trustwatch: the database has schema version 0, and this trustwatch needs 11; run `trustwatch migrate`\n"
+        "trustwatch: the database has schema version 0, and this trustwatch needs 12; run `trustwatch migrate`\n"
     );
     run(folder.path(), &["migrate"], &[]);
     assert_eq!(run_against(&sim, folder.path(), &["scan"]).await.code, 0);

@@ -143,7 +143,7 @@ async fn with_answers(document: &str, store: &dyn Store) -> String {
         let _ = write!(text, "```sql\n{sql}```\n\n```text\n{}```\n{after}", answer(store, sql).await);
         asked += 1;
     }
-    assert_eq!(asked, 12);
+    assert_eq!(asked, 16);
     text
 }
 

@@ -190,6 +190,18 @@ const RULES: &[(&str, &str)] = &[
          WHERE status <> 'unknown' AND (last_known_status <> status OR last_known_at <> checked_at)",
     ),
     (
+        "a gap is as old as the change that opened it",
+        "SELECT account_id, region, uncovered_since FROM current_coverage WHERE last_known_status = 'not_covered'
+         EXCEPT SELECT account_id, region, max(at) FROM coverage_changes
+         WHERE to_status = 'not_covered' AND coalesce(from_status, '') <> 'not_covered'
+         GROUP BY organization_id, account_id, region",
+    ),
+    (
+        "what is no gap is none since any instant, and a gap is as old as its reason at least",
+        "SELECT account_id, region, uncovered_since FROM current_coverage
+         WHERE uncovered_since > since OR (uncovered_since IS NOT NULL) <> (coalesce(last_known_status, '') = 'not_covered')",
+    ),
+    (
         "nothing is known later than it was looked at",
         "SELECT region FROM current_coverage WHERE last_known_at > checked_at
             OR (since > checked_at AND reason <> 'organization_analyzers_unknown')",

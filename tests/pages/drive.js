@@ -103,7 +103,7 @@ async function main() {
   await page.click('a[download][href*=oldest]');
   await done;
   const csv = fs.readFileSync(path.join(folder, 'trustwatch-oldest.csv'), 'utf8');
-  assert.match(csv, /^account_id,account_name,region,reason,since,ou_path\n/);
+  assert.match(csv, /^account_id,account_name,region,reason,uncovered_since,ou_path\n/);
   assert.ok(csv.includes(gap));
 
   // A name is a name.

@@ -64,7 +64,7 @@ pub async fn page(State(served): Here, Path(id): Path<String>, Query(asks): Asks
         Asked {
             id: "regions",
             sql: format!(
-                "SELECT region, status, reason, since, last_known_status, exempt, exemption_reason, analyzer_arn FROM current_coverage
+                "SELECT region, status, reason, since, uncovered_since, last_known_status, exempt, exemption_reason, analyzer_arn FROM current_coverage
                  WHERE {it} ORDER BY region"
             ),
         },

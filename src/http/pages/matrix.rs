@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use super::frame::{Frame, same};
 use super::table::{Asked, class, worst};
 use super::{Answer, Asks, Here, Problem, csv, shown};
-use crate::glance::{IS_WHOLE, ago};
+use crate::glance::ago;
 use crate::model::{Status, counted};
 use crate::store::query::{among, ask, literal};
 use crate::store::{Cell, Store};
@@ -155,7 +155,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let from = if unfolds { (choice.page - 1) * ACCOUNTS } else { accounts.len() };
     let listed = &accounts[from.min(accounts.len())..(from + ACCOUNTS).min(accounts.len())];
     let counted_by = format!(
-        "SELECT scan_id, finished_at FROM scan_summary WHERE {} AND {IS_WHOLE} ORDER BY scan_id DESC LIMIT 1",
+        "SELECT scan_id, finished_at FROM scan_summary WHERE {} AND whole ORDER BY scan_id DESC LIMIT 1",
         frame.is_named()
     );
     let counted_by = ask(store, &counted_by).await?.rows;

@@ -71,7 +71,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let year = format!(
         "SELECT finished_at, coverage_ratio, measured_ratio FROM scan_summary
          WHERE scan_id IN (
-             SELECT max(scan_id) FROM scan_summary WHERE {} AND scope = 'all' AND state = 'completed'
+             SELECT max(scan_id) FROM scan_summary WHERE {} AND whole
              GROUP BY substr(CAST(finished_at AS TEXT), 1, 10))
          ORDER BY scan_id DESC LIMIT 366",
         frame.is_named()
@@ -141,8 +141,8 @@ fn asked(frame: &Frame, scan: i64) -> [Asked; 5] {
         Asked {
             id: "oldest",
             sql: format!(
-                "SELECT account_id, account_name, region, reason, since, ou_path FROM current_coverage
-                 WHERE {} AND status = 'not_covered' AND NOT exempt ORDER BY since, account_id, region",
+                "SELECT account_id, account_name, region, reason, uncovered_since, ou_path FROM current_coverage
+                 WHERE {} AND status = 'not_covered' AND NOT exempt ORDER BY uncovered_since, account_id, region",
                 frame.is_it()
             ),
         },

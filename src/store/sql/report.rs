@@ -126,11 +126,20 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
     .fetch_optional(&mut *connection)
     .await
     .doing(DOING)?;
+    let whole = sqlx::query_as(
+        "SELECT * FROM scan_summary WHERE organization_name = $1 AND whole ORDER BY scan_id DESC LIMIT 1",
+    )
+    .persistent(false)
+    .bind(organization_name)
+    .fetch_optional(&mut *connection)
+    .await
+    .doing(DOING)?;
     Ok(Overview {
         replicas: u32::try_from(row.replicas).unwrap_or(u32::MAX),
         started: row.started.map(Into::into),
         unfinished_since: row.unfinished_since.map(Into::into),
         accounts_left: row.accounts_left.unsigned_abs(),
         completed,
+        whole,
     })
 }
