@@ -89,6 +89,11 @@ async fn a_page_says_what_it_may_load_and_escapes_what_it_shows() {
     }
     let page = get(&address, "/matrix", "");
     assert!(page.contains("&#60;script&#62;window.hacked = 1&#60;/script&#62;"), "{page}");
+    // The night is on two days: what the overview counts is what its link shows.
+    let overview = get(&address, "/", "");
+    let since = overview.split_once("href=\"/changes?since=").unwrap().1.split('"').next().unwrap();
+    let changes = get(&address, &format!("/changes?since={since}"), "");
+    assert!(changes.contains("<h1>Changes since ") && changes.contains(&account), "{changes}");
     let rows = get(&address, "/accounts/000000000000", "");
     assert!(rows.starts_with("HTTP/1.1 404") && rows.contains("No account 000000000000 is known in main."), "{rows}");
     for (path, said) in [
@@ -96,6 +101,7 @@ async fn a_page_says_what_it_may_load_and_escapes_what_it_shows() {
         ("/accounts/12", "12 is no account id: expected twelve digits."),
         ("/changes?day=monday", "day=monday: expected a day such as 2026-11-23."),
         ("/changes?day=-262143-01-01", "expected a day such as 2026-11-23."),
+        ("/changes?since=monday", "since=monday: expected an instant such as 2026-11-23T09:00:00Z."),
         ("/scans?before=x", "before=x: expected the number of a scan."),
         ("/?csv=x", "csv=x: there is no such table here; there are: incidents, oldest, ous, regions, unreadable"),
     ] {

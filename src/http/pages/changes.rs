@@ -1,8 +1,8 @@
-//! *Changes*: from one known answer to the next, day by day.
+//! *Changes*: from one known answer to the next, day by day or since an instant.
 
 use askama::Template;
 use axum::extract::{Query, State};
-use chrono::{Datelike, Days, NaiveDate, NaiveTime};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, SecondsFormat, Utc};
 
 use super::frame::Frame;
 use super::table::{Asked, Table};
@@ -17,9 +17,11 @@ const ROWS: usize = 1_000;
 #[template(path = "changes.html")]
 struct Changes {
     frame: Frame,
+    /// What it shows, as a heading ends.
+    of: String,
     day: String,
-    previous: String,
-    next: Option<String>,
+    /// Other days: what leads there, and where.
+    days: Vec<(&'static str, String)>,
     shows_all: bool,
     other: String,
     tables: Vec<Table>,
@@ -29,18 +31,33 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Changes", "/changes").await?;
     let today = frame.now.date_naive();
-    let day = match asks.get("day") {
-        None => today,
-        Some(text) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
+    let since = match asks.get("since") {
+        None => None,
+        Some(text) => {
+            let since = DateTime::parse_from_rfc3339(text).ok().filter(|since| is_a_year(since.year()));
+            let expected =
+                || Problem::Request(format!("since={text}: expected an instant such as 2026-11-23T09:00:00Z."));
+            Some(since.ok_or_else(expected)?.with_timezone(&Utc))
+        }
+    };
+    let day = match (asks.get("day"), since) {
+        (_, Some(since)) => since.date_naive(),
+        (None, None) => today,
+        (Some(text), None) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
             .ok()
-            .filter(|day| (2000..=9000).contains(&day.year()))
+            .filter(|day| is_a_year(day.year()))
             .ok_or_else(|| Problem::Request(format!("day={text}: expected a day such as 2026-11-23.")))?,
     };
     let shows_all = asks.get("show").is_some_and(|what| what == "all");
-    let from = day.and_time(NaiveTime::MIN).and_utc();
-    let to = (day + Days::new(1)).and_time(NaiveTime::MIN).and_utc();
+    let begins = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let view = if shows_all { "coverage_transitions" } else { "coverage_changes" };
-    let during = format!("{} AND at >= {} AND at < {}", frame.is_named(), instant(from), instant(to));
+    let during = match since {
+        Some(since) => format!("{} AND at >= {}", frame.is_named(), instant(since)),
+        None => {
+            let (from, to) = (begins(day), begins(day + Days::new(1)));
+            format!("{} AND at >= {} AND at < {}", frame.is_named(), instant(from), instant(to))
+        }
+    };
     let asked = [
         Asked {
             id: "sums",
@@ -70,22 +87,33 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         let link = |name: &str, row: &[Cell]| (name == "account_id").then(|| frame.account(row[1].text()));
         tables.push(asked.table(store, caption, ROWS, ("/changes", &asks), link).await?);
     }
-    let at = |day: NaiveDate, all: bool| {
-        let day = day.to_string();
-        let mut asks = vec![("day", day.as_str())];
+    let to = |key: &str, value: String, all: bool| {
+        let mut asks = vec![(key, value.as_str())];
         if all {
             asks.push(("show", "all"));
         }
         frame.to("/changes", &asks)
     };
-    let page = Changes {
-        day: day.to_string(),
-        previous: at(day - Days::new(1), shows_all),
-        next: (day < today).then(|| at(day + Days::new(1), shows_all)),
-        other: at(day, !shows_all),
-        shows_all,
-        tables,
-        frame,
+    let on = |day: NaiveDate, all: bool| to("day", day.to_string(), all);
+    let (of, days, other) = match since {
+        Some(since) => (
+            since.format("since %Y-%m-%d %H:%M UTC").to_string(),
+            vec![("Today", on(today, shows_all))],
+            to("since", since.to_rfc3339_opts(SecondsFormat::Secs, true), !shows_all),
+        ),
+        None => {
+            let mut days = vec![("Day before", on(day - Days::new(1), shows_all))];
+            if day < today {
+                days.push(("Day after", on(day + Days::new(1), shows_all)));
+            }
+            (format!("of {day}"), days, on(day, !shows_all))
+        }
     };
+    let page = Changes { of, day: day.to_string(), days, other, shows_all, tables, frame };
     shown(&page)
+}
+
+/// What both engines take for a year.
+fn is_a_year(year: i32) -> bool {
+    (2000..=9000).contains(&year)
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
-use chrono::TimeDelta;
+use chrono::{SecondsFormat, TimeDelta};
 
 use super::frame::Frame;
 use super::table::{Asked, Table};
@@ -178,7 +178,7 @@ impl Overview {
     }
 
     fn changes(&self) -> String {
-        let day = (self.frame.now - TimeDelta::days(1)).format("%Y-%m-%d").to_string();
-        self.frame.to("/changes", &[("day", &day)])
+        let since = (self.frame.now - TimeDelta::days(1)).to_rfc3339_opts(SecondsFormat::Secs, true);
+        self.frame.to("/changes", &[("since", &since)])
     }
 }
