@@ -241,7 +241,33 @@ async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_ano
     }
 }
 
+async fn a_scan_is_not_resumed_by_what_its_owners_said_long_ago(kept: Kept) {
+    let (story, scan, instant) = begun(kept).await;
+    let store = &story.store;
+    let claimed = store.claim_accounts(scan, "one", 2, false).await.unwrap();
+    assert!(claimed[0].is_owner && !claimed[1].is_owner);
+    store.keep_owner(scan, claimed[0].account.id, &OwnerView::default()).await.unwrap();
+    let visits = [visit(&claimed[0], Reason::NoAnalyzer), visit(&claimed[1], Reason::NoAnalyzer)];
+    store.record_visits(scan, &visits, "one").await.unwrap();
+    let again = |worker| {
+        let alive_from = instant - chrono::TimeDelta::hours(1);
+        let scan = NewScan { scheduled_for: None, alive_from, ..scheduled(instant) };
+        async move { store.begin_scan(&scan, worker).await.unwrap() }
+    };
+    expire(&story, "one").await;
+    assert_eq!(again("two").await.how, How::Resumed);
+    // It was resumed again and again, so that something was recorded in it just now.
+    let long_ago = format!(
+        "UPDATE account SET checked_at = '2000-01-01T00:00:00.000000Z' WHERE account_id = '{}'",
+        claimed[0].account.id
+    );
+    by_hand(&story.settings, &long_ago).await;
+    expire(&story, "two").await;
+    assert_eq!(again("three").await.how, How::Began);
+}
+
 on_each_engine!(
+    a_scan_is_not_resumed_by_what_its_owners_said_long_ago,
     an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late_is_not_written,
     after_an_outage_nobody_takes_from_another_before_it_has_been_heard_itself,
     the_list_is_one_processs_until_its_lease_ends,

@@ -30,6 +30,8 @@ struct AtWork {
     started_at: Stamp,
     /// When something was last recorded in it.
     recorded_at: Option<Stamp>,
+    /// When the first of those owners of the organization's analyzers was asked whose word the rest would be judged by.
+    asked_at: Option<Stamp>,
     /// Until when the last of those who took part was alive, of those who did not leave.
     alive_until: Option<Stamp>,
     requirement: String,
@@ -44,8 +46,9 @@ impl AtWork {
         [self.recorded_at, self.alive_until].into_iter().flatten().fold(self.started_at, Stamp::max).into()
     }
 
-    /// Whether it is young enough, and was heard of lately enough, to be gone on with. What a clock that was ahead has left in the
-    /// future is as old as that clock was ahead.
+    /// Whether it is young enough, and was heard of lately enough, to be resumed; and its owners were asked lately enough: one that
+    /// is resumed again and again is heard of all the time. What a clock that was ahead has left in the future is as old as that
+    /// clock was ahead.
     fn can_be_resumed(&self, scan: &NewScan) -> bool {
         let latest = scan.started_at + (scan.started_at - scan.alive_from);
         let is_past = |at: Stamp| DateTime::<Utc>::from(at) <= latest;
@@ -53,6 +56,7 @@ impl AtWork {
             && is_past(self.started_at)
             && self.recorded_at.is_none_or(is_past)
             && self.last_heard() >= scan.alive_from
+            && self.asked_at.is_none_or(|at| DateTime::<Utc>::from(at) >= scan.alive_from)
     }
 
     /// Whether it asks what the new one asks, so that one answers both.
@@ -76,6 +80,8 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
     let at_work: Vec<AtWork> = sqlx::query_as(
         "SELECT scan_id, organization_name = $1 AS is_here, trigger, scope, started_at, requirement, configuration_hash,
                 (SELECT max(checked_at) FROM account WHERE account.scan_id = scan.scan_id) AS recorded_at,
+                (SELECT min(account.checked_at) FROM owner_view JOIN account USING (scan_id, account_id)
+                 WHERE owner_view.scan_id = scan.scan_id) AS asked_at,
                 (SELECT max(alive_until) FROM participant WHERE participant.scan_id = scan.scan_id) AS alive_until, EXISTS (
              SELECT 1 FROM participant
              WHERE participant.scan_id = scan.scan_id AND worker_key <> $2 AND alive_until > $3) AS is_shared
