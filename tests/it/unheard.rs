@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use trustwatch::clock::{Clock, SystemClock};
-use trustwatch::model::{Reason, ScanCost, ScanEnd, ScanState};
+use trustwatch::model::{Reason, Requirement, ScanCost, ScanEnd, ScanState};
 use trustwatch::scan::{Request, Selection};
 use trustwatch::store::NewScan;
 
-use crate::alerts::watched_by_its_administrator;
+use crate::alerts::{add, watched_by_its_administrator};
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::weather::{Effect, Rule};
@@ -67,6 +67,31 @@ async fn nobody_stays_covered_by_who_is_no_administrator_any_more(kept: Kept) {
     invariants::hold(story.store.as_ref(), "after a partial scan").await;
 }
 
+async fn an_analyzer_of_its_own_hides_no_administrator_that_is_none_any_more(kept: Kept) {
+    let (mut story, administrator) = watched_by_its_administrator(kept, 4).await;
+    story.organization.requirement = Requirement::Both;
+    story.limits.attempts = 1;
+    let [visited, other] = [1, 2].map(|at| story.sim.members().remove(at));
+    story.sim.change(&add(&other, REGION, "ACCOUNT"));
+    story.complete_scan().await;
+    assert_eq!(story.verdict(&other, REGION).await, "covered account_and_organization_analyzers");
+    story.sim.change(&Change::DeregisterDelegatedAdministrator { account: administrator });
+    // What the administrator had is all that is recorded, and the owner that is left cannot be asked.
+    story.sim.weather(vec![Rule {
+        service: Some("access-analyzer".into()),
+        operation: Some("ListAnalyzers".into()),
+        account: Some(story.sim.world_caller()),
+        region: None,
+        probability: 1.0,
+        first: None,
+        effect: Effect::Error500,
+    }]);
+    scan_only(&story, &visited).await;
+    assert_eq!(story.verdict(&other, REGION).await, "unknown organization_analyzers_unknown");
+    assert_eq!(covered(&story).await, "0");
+    invariants::hold(story.store.as_ref(), "after a partial scan").await;
+}
+
 async fn an_analyzer_in_a_region_that_its_account_left_is_gone(kept: Kept) {
     let scenario = Scenario { opt_in_regions: vec![OPT_IN.into()], ..Scenario::calm(4) };
     let story = Story::begin_in(kept, &scenario).await;
@@ -114,6 +139,7 @@ async fn an_account_is_in_the_organization_that_lists_it_and_in_no_other(kept: K
 }
 
 on_each_engine!(
+    an_analyzer_of_its_own_hides_no_administrator_that_is_none_any_more,
     an_account_is_in_the_organization_that_lists_it_and_in_no_other,
     a_list_that_breaks_off_keeps_nobody_covered_by_what_was_found_gone,
     nobody_stays_covered_by_who_is_no_administrator_any_more,

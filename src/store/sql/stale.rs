@@ -7,7 +7,7 @@ use super::super::engine::{Connection, execute, fetch};
 use super::visits::{Batch, Closing, write_coverage};
 use super::work;
 use crate::evaluate::OrganizationView;
-use crate::model::{AnalyzerArn, Cause, Reason, Region, Requirement, ScanId};
+use crate::model::{AccountId, AnalyzerArn, Cause, Reason, Region, Requirement, ScanId};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::intervals::{LastKnown, Opening};
@@ -41,24 +41,29 @@ struct Covering {
     region: String,
     /// Its ARN, where it is named.
     named: Option<String>,
-    /// Whether no analyzer of the organization is recorded to be at work there.
-    is_none_recorded: bool,
 }
 
 /// Those of them that are gone, by what the owners said in this scan.
 async fn gone(connection: &mut Connection, scan: ScanId) -> Result<Vec<Covering>, StoreError> {
     let mut covering: Vec<Covering> = sqlx::query_as(concat!(
-        "SELECT covering.region, covering.named, NOT EXISTS (
-             SELECT 1 FROM analyzer
-             WHERE analyzer.organization_key = covering.organization_key AND analyzer.region = covering.region
-               AND analyzer.type = 'ORGANIZATION' AND analyzer.status = 'ACTIVE' AND analyzer.managed_by IS NULL
-               AND analyzer.valid_to IS NULL) AS is_none_recorded
-         FROM (SELECT DISTINCT scan.organization_key, coverage.region, ",
+        "SELECT DISTINCT coverage.region, ",
         named!(),
         " AS named FROM scan",
         covered_by_the_organizations!(),
-        " WHERE scan.scan_id = $1) AS covering"
+        " WHERE scan.scan_id = $1"
     ))
+    .bind(scan)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    if covering.is_empty() {
+        return Ok(covering);
+    }
+    let recorded: Vec<(String, String)> = sqlx::query_as(
+        "SELECT DISTINCT analyzer.region, analyzer.owner_account_id FROM scan JOIN analyzer USING (organization_key)
+         WHERE scan.scan_id = $1 AND analyzer.type = 'ORGANIZATION' AND analyzer.status = 'ACTIVE'
+           AND analyzer.managed_by IS NULL AND analyzer.valid_to IS NULL",
+    )
     .bind(scan)
     .fetch_all(&mut *connection)
     .await
@@ -72,9 +77,12 @@ async fn gone(connection: &mut Connection, scan: ScanId) -> Result<Vec<Covering>
     }
     covering.retain(|covering| {
         let region = Region::new(&covering.region);
-        let owner = covering.named.as_deref().and_then(AnalyzerArn::parse).map(|arn| arn.owner);
+        let named = covering.named.as_deref().and_then(AnalyzerArn::parse).map(|arn| arn.owner);
+        let has_none = |owner: AccountId| view.has_none(owner, &region);
         if view.is_blind_in(&region) {
-            covering.is_none_recorded || owner.is_some_and(|owner| view.has_none(owner, &region))
+            // Whoever is recorded to have one there may have been deregistered since, and has none then.
+            let mut owners = recorded.iter().filter(|(there, _)| *there == covering.region);
+            named.is_some_and(has_none) || owners.all(|(_, owner)| owner.parse().is_ok_and(has_none))
         } else {
             !view.is_active_in(&region)
         }
