@@ -151,6 +151,7 @@ impl World {
             coverage: (0..REGIONS.len()).map(row).collect(),
             regions_read: if failed { Vec::new() } else { REGIONS.iter().map(|region| Region::new(region)).collect() },
             blind: Vec::new(),
+            undecided: false,
             analyzers: if failed { Vec::new() } else { vec![analyzer(account)] },
             findings: Vec::new(),
             entered: Some(!failed),

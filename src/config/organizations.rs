@@ -121,11 +121,13 @@ impl Organization {
     ///
     /// Never for want of knowledge: an account whose OU or tags could not be read is audited.
     pub fn excludes(&self, account: &Account) -> bool {
-        let undecided = (account.ou_path.is_none() && !self.include.ou_paths.is_empty())
-            || (account.tags.is_none() && !self.include.tags.is_empty())
-            || (account.owned_by.is_none() && !(self.include.owners.is_empty() && self.include.teams.is_empty()));
-        let not_included = !self.include.is_empty() && !self.include.matches(account) && !undecided;
-        not_included || self.exclude.matches(account)
+        let is_included = self.include.matches(account) || self.include.needs_more_of(account);
+        (!self.include.is_empty() && !is_included) || self.exclude.matches(account)
+    }
+
+    /// Whether something that decides whether the configuration leaves this account out is not known of it.
+    pub fn is_undecided(&self, account: &Account) -> bool {
+        self.include.needs_more_of(account) || self.exclude.needs_more_of(account)
     }
 
     /// Whether the configuration leaves this region of this account out.
@@ -229,6 +231,13 @@ impl Selector {
         let Self { accounts, ou_paths, names, tags, owners, teams } = self;
         let of_words = [ou_paths, names, owners, teams];
         accounts.is_empty() && tags.is_empty() && of_words.into_iter().all(Vec::is_empty)
+    }
+
+    /// Whether something that it chooses by is not known of an account.
+    fn needs_more_of(&self, account: &Account) -> bool {
+        (account.ou_path.is_none() && !self.ou_paths.is_empty())
+            || (account.tags.is_none() && !self.tags.is_empty())
+            || (account.owned_by.is_none() && !(self.owners.is_empty() && self.teams.is_empty()))
     }
 
     pub(super) fn matches(&self, account: &Account) -> bool {

@@ -102,6 +102,8 @@ pub struct Visit {
     pub regions_read: Vec<Region>,
     /// The regions in which the organization's analyzers could not be seen.
     pub blind: Vec<Region>,
+    /// Whether it was audited for want of knowledge: what says whether the configuration leaves it out could not be read.
+    pub undecided: bool,
     /// Every analyzer that this visit is the authority on.
     pub analyzers: Vec<Analyzer>,
     /// How many findings each of its own analyzers has, where they were counted.

@@ -24,12 +24,14 @@ pub fn visit(audit: Audit, organization: &Organization, view: &OrganizationView,
         coverage: Vec::new(),
         regions_read: Vec::new(),
         blind: Vec::new(),
+        undecided: false,
         analyzers: Vec::new(),
         findings,
         entered: None,
         account,
     };
     let is_excluded = organization.excludes(&visit.account);
+    visit.undecided = !is_excluded && organization.is_undecided(&visit.account);
     match facts {
         // The list says so, and the configuration: nobody has to go there.
         _ if visit.account.state != AccountState::Active => {

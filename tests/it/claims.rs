@@ -35,6 +35,7 @@ pub fn visit(listed: &Listed, reason: Reason) -> Visit {
         coverage: vec![RegionCoverage::bare(Region::new("eu-west-1"), reason)],
         regions_read: Vec::new(),
         blind: Vec::new(),
+        undecided: false,
         analyzers: Vec::new(),
         findings: Vec::new(),
         entered: Some(true),

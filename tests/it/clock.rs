@@ -96,6 +96,7 @@ fn visit(account: &str, finished_at: DateTime<Utc>, status: &str) -> Visit {
         coverage: vec![RegionCoverage::bare(region.clone(), Reason::NoAnalyzer)],
         regions_read: vec![region],
         blind: Vec::new(),
+        undecided: false,
         analyzers: vec![analyzer],
         findings: Vec::new(),
         entered: Some(true),

@@ -15,6 +15,8 @@ pub struct Open {
     pub reason: Reason,
     /// The analyzer that it names.
     pub analyzer_arn: Option<String>,
+    /// The analyzer that its answer names: of an unknown, that of the answer before it.
+    pub answer_arn: Option<String>,
     /// Of an unknown: the answer before it.
     pub last_known: Option<LastKnown>,
     /// Of such an answer: whether everything in the configuration that can change a verdict is as it was in the scan that saw it.
@@ -80,19 +82,26 @@ pub struct Changes {
 }
 
 /// Compares what holds with what was just seen. `blind` holds the regions in which the organization's analyzers could not
-/// be seen.
-pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind: &[Region]) -> Changes {
+/// be seen; the account is `undecided` where it could not be read whether it is left out.
+pub fn changes(
+    account: &Account,
+    open: &[Open],
+    seen: &[RegionCoverage],
+    blind: &[Region],
+    undecided: bool,
+) -> Changes {
     let mut changes = Changes::default();
     // An account that was moved into an OU that is left out was moved by the world.
     let configured = |is_same: bool| if is_same { Cause::World } else { Cause::Configuration };
-    let by_now = configured(account.same_configuration);
+    // Behind an unknown, what counts is the configuration of the scan that saw the last answer, not of the one that saw nothing.
+    let is_same = |before: &Open| account.same_configuration && before.same_configuration;
     for now in seen {
         let before = open.iter().find(|before| before.region == now.region);
         let Coverage { reason: seen_reason, analyzer_arn } = now.coverage.clone();
         let blind = blind.contains(&now.region);
         let region = now.region.clone();
         let Some(before) = before else {
-            let cause = if open.is_empty() { Cause::Membership } else { by_now };
+            let cause = if open.is_empty() { Cause::Membership } else { configured(open.iter().all(is_same)) };
             let opening = Opening {
                 region,
                 reason: seen_reason,
@@ -107,15 +116,21 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
         };
         // Behind an unknown, what is kept is the answer that it hides.
         let answer = before.last_known.filter(|_| !is_known(before.reason)).map_or(before.reason, |known| known.reason);
-        // What hung on an analyzer of the account itself, its own list has just disproved.
-        let was_own =
-            before.analyzer_arn.as_deref().and_then(AnalyzerArn::parse).is_some_and(|arn| arn.owner == account.id);
-        let blind = blind && !(was_own && seen_reason.status() == Status::NotCovered);
-        let reason = keep_reason_while_blind(Some(answer), seen_reason, blind);
+        // What hung on no other account's analyzer, its own list has just disproved.
+        let was_anothers =
+            before.answer_arn.as_deref().and_then(AnalyzerArn::parse).is_some_and(|arn| arn.owner != account.id);
+        let blind = blind && (was_anothers || seen_reason.status() != Status::NotCovered);
+        let reason = if undecided && answer == Reason::Excluded && is_same(before) {
+            // It was left out when that could be read, and nobody has said otherwise.
+            answer
+        } else {
+            keep_reason_while_blind(Some(answer), seen_reason, blind)
+        };
+        // A reason that was kept keeps its analyzer: it is not the one that was seen. Of two that cover, the account's is named.
+        let is_seen = reason == seen_reason || reason == Reason::AccountAndOrganizationAnalyzers;
+        let analyzer_arn = if is_seen { analyzer_arn } else { before.answer_arn.clone() };
         if before.reason == reason {
-            // A reason that was kept keeps its analyzer: it is not the one that was seen. Of two that cover, the account's is named.
-            let is_seen = reason == seen_reason || reason == Reason::AccountAndOrganizationAnalyzers;
-            if is_seen && before.analyzer_arn != analyzer_arn {
+            if before.analyzer_arn != analyzer_arn {
                 changes.rename.push((region, analyzer_arn));
             }
             continue;
@@ -142,7 +157,7 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
             (false, _) => before.last_known,
         };
         let is_left_out = before.reason == Reason::Excluded || reason == Reason::Excluded;
-        let cause = match why(before.reason, account.requirement, by_now) {
+        let cause = match why(before.reason, account.requirement, configured(is_same(before))) {
             cause if is_left_out => cause,
             _ if !was_known || !now_known => Cause::Visibility,
             cause => cause,
@@ -158,7 +173,8 @@ pub fn changes(account: &Account, open: &[Open], seen: &[RegionCoverage], blind:
         changes.open.push(Opening { region, reason, analyzer_arn, from, cause, last_known, known_cause });
     }
     let is_gone = |before: &&Open| !seen.iter().any(|now| now.region == before.region);
-    changes.close.extend(open.iter().filter(is_gone).map(|before| (before.region.clone(), Some(by_now))));
+    let gone = open.iter().filter(is_gone);
+    changes.close.extend(gone.map(|before| (before.region.clone(), Some(configured(is_same(before))))));
     changes
 }
 

@@ -14,7 +14,14 @@ fn account() -> Account {
 }
 
 fn open(region: &str, reason: Reason) -> Open {
-    Open { region: Region::new(region), reason, analyzer_arn: None, last_known: None, same_configuration: true }
+    Open {
+        region: Region::new(region),
+        reason,
+        analyzer_arn: None,
+        answer_arn: None,
+        last_known: None,
+        same_configuration: true,
+    }
 }
 
 fn seen(region: &str, reason: Reason) -> RegionCoverage {
@@ -23,7 +30,7 @@ fn seen(region: &str, reason: Reason) -> RegionCoverage {
 
 /// What one interval becomes: the cause of the next, and of the next known answer.
 fn becomes(account: &Account, before: &Open, now: &RegionCoverage) -> Opening {
-    let mut changes = changes(account, std::slice::from_ref(before), std::slice::from_ref(now), &[]);
+    let mut changes = changes(account, std::slice::from_ref(before), std::slice::from_ref(now), &[], false);
     assert_eq!(changes.close, [(before.region.clone(), None)]);
     changes.open.remove(0)
 }
@@ -31,21 +38,21 @@ fn becomes(account: &Account, before: &Open, now: &RegionCoverage) -> Opening {
 /// The same interval again, as it will be read back.
 fn reopened(opening: &Opening) -> Open {
     let (region, reason, last_known) = (opening.region.clone(), opening.reason, opening.last_known);
-    Open { region, reason, analyzer_arn: None, last_known, same_configuration: true }
+    Open { region, reason, analyzer_arn: None, answer_arn: None, last_known, same_configuration: true }
 }
 
 #[test]
 fn what_is_unchanged_writes_nothing() {
     let open = [open("a", Reason::NoAnalyzer), open("b", Reason::Throttled)];
     let seen = [seen("b", Reason::Throttled), seen("a", Reason::NoAnalyzer)];
-    assert_eq!(changes(&account(), &open, &seen, &[]), Changes::default());
+    assert_eq!(changes(&account(), &open, &seen, &[], false), Changes::default());
 }
 
 #[test]
 fn another_analyzer_that_covers_is_no_change_of_the_reason() {
     let mut now = seen("a", Reason::AccountAnalyzer);
     now.coverage.analyzer_arn = Some("arn".into());
-    let changes = changes(&account(), &[open("a", Reason::AccountAnalyzer)], &[now], &[]);
+    let changes = changes(&account(), &[open("a", Reason::AccountAnalyzer)], &[now], &[], false);
     assert_eq!(changes.rename, [(Region::new("a"), Some("arn".into()))]);
     assert!(changes.open.is_empty() && changes.close.is_empty());
 }
@@ -74,23 +81,23 @@ fn what_was_never_known_has_no_last_known_answer() {
 
 #[test]
 fn the_first_sight_of_an_account_is_its_joining_and_of_a_region_is_the_worlds_or_ours() {
-    let joined = changes(&account(), &[], &[seen("a", Reason::NoAnalyzer)], &[]);
+    let joined = changes(&account(), &[], &[seen("a", Reason::NoAnalyzer)], &[], false);
     assert_eq!((joined.open[0].cause, joined.open[0].from), (Cause::Membership, None));
     let both = [seen("a", Reason::NoAnalyzer), seen("b", Reason::NoAnalyzer)];
-    let new = changes(&account(), &[open("a", Reason::NoAnalyzer)], &both, &[]);
+    let new = changes(&account(), &[open("a", Reason::NoAnalyzer)], &both, &[], false);
     assert_eq!((new.open[0].cause, new.open[0].from), (Cause::World, None));
     let reconfigured = Account { same_configuration: false, ..account() };
-    let listed = changes(&reconfigured, &[open("a", Reason::NoAnalyzer)], &both, &[]);
+    let listed = changes(&reconfigured, &[open("a", Reason::NoAnalyzer)], &both, &[], false);
     assert_eq!(listed.open[0].cause, Cause::Configuration);
 }
 
 #[test]
 fn a_region_that_is_gone_ends_and_nothing_follows() {
     let before = [open("a", Reason::NoAnalyzer), open("b", Reason::NoAnalyzer)];
-    let gone = changes(&account(), &before, &[seen("a", Reason::NoAnalyzer)], &[]);
+    let gone = changes(&account(), &before, &[seen("a", Reason::NoAnalyzer)], &[], false);
     assert_eq!(gone.close, [(Region::new("b"), Some(Cause::World))]);
     let reconfigured = Account { same_configuration: false, ..account() };
-    let dropped = changes(&reconfigured, &before, &[seen("a", Reason::NoAnalyzer)], &[]);
+    let dropped = changes(&reconfigured, &before, &[seen("a", Reason::NoAnalyzer)], &[], false);
     assert_eq!(dropped.close, [(Region::new("b"), Some(Cause::Configuration))]);
 }
 
@@ -145,15 +152,15 @@ fn leaving_out_is_ours_if_we_changed_our_mind_and_the_worlds_if_it_moved() {
 fn losing_sight_of_the_owner_does_not_change_a_region_that_its_own_analyzer_covers() {
     let both = [open("a", Reason::AccountAndOrganizationAnalyzers)];
     let own = [seen("a", Reason::AccountAnalyzer)];
-    assert_eq!(changes(&account(), &both, &own, &[Region::new("a")]), Changes::default());
-    assert_eq!(changes(&account(), &both, &own, &[]).open[0].reason, Reason::AccountAnalyzer);
+    assert_eq!(changes(&account(), &both, &own, &[Region::new("a")], false), Changes::default());
+    assert_eq!(changes(&account(), &both, &own, &[], false).open[0].reason, Reason::AccountAnalyzer);
 }
 
 #[test]
 fn losing_sight_of_the_owner_changes_nothing_behind_an_unknown_either() {
     let hidden = becomes(&account(), &open("a", Reason::AccountAndOrganizationAnalyzers), &seen("a", Reason::Timeout));
     let own = [seen("a", Reason::AccountAnalyzer)];
-    let back = changes(&account(), &[reopened(&hidden)], &own, &[Region::new("a")]).open.remove(0);
+    let back = changes(&account(), &[reopened(&hidden)], &own, &[Region::new("a")], false).open.remove(0);
     assert_eq!((back.reason, back.known_cause), (Reason::AccountAndOrganizationAnalyzers, None));
 }
 
@@ -164,14 +171,23 @@ fn arn(owner: &str, name: &str) -> String {
 #[test]
 fn while_owners_are_out_of_sight_an_accounts_own_list_still_counts() {
     let region = || Region::new("a");
-    let blind =
-        |before: &Open, now: RegionCoverage| changes(&account(), std::slice::from_ref(before), &[now], &[region()]);
+    let blind = |before: &Open, now: RegionCoverage| {
+        changes(&account(), std::slice::from_ref(before), &[now], &[region()], false)
+    };
     for reason in [Reason::AnalyzerNotActive, Reason::RequiredZoneOfTrustMissing] {
-        let of = |owner| Open { analyzer_arn: Some(arn(owner, "watch")), ..open("a", reason) };
+        let named = |owner| Some(arn(owner, "watch"));
+        let of = |owner| Open { analyzer_arn: named(owner), answer_arn: named(owner), ..open("a", reason) };
         let kept = blind(&of("999999999999"), seen("a", Reason::NoAnalyzer));
         assert_eq!(kept, Changes::default(), "nobody knows better of another's");
         let gone = blind(&of("111111111111"), seen("a", Reason::NoAnalyzer));
         assert_eq!((gone.close.len(), gone.open[0].reason, gone.open[0].cause), (1, Reason::NoAnalyzer, Cause::World));
+        // So it is behind an unknown, which names no analyzer itself.
+        let hidden = reopened(&becomes(&account(), &open("a", reason), &seen("a", Reason::Timeout)));
+        let of = |owner| Open { answer_arn: Some(arn(owner, "watch")), ..hidden.clone() };
+        let back = blind(&of("999999999999"), seen("a", Reason::NoAnalyzer)).open.remove(0);
+        assert_eq!((back.reason, back.analyzer_arn), (reason, Some(arn("999999999999", "watch"))));
+        let gone = blind(&of("111111111111"), seen("a", Reason::NoAnalyzer)).open.remove(0);
+        assert_eq!((gone.reason, gone.known_cause), (Reason::NoAnalyzer, Some(Cause::World)));
     }
     let both = Reason::AccountAndOrganizationAnalyzers;
     let before = Open { analyzer_arn: Some(arn("111111111111", "old")), ..open("a", both) };
@@ -179,4 +195,27 @@ fn while_owners_are_out_of_sight_an_accounts_own_list_still_counts() {
     now.coverage.analyzer_arn = Some(arn("111111111111", "new"));
     let renamed = blind(&before, now);
     assert_eq!(renamed, Changes { rename: vec![(region(), Some(arn("111111111111", "new")))], ..Changes::default() });
+}
+
+#[test]
+fn a_configuration_that_changed_behind_an_unknown_is_no_change_of_the_world() {
+    // The scan in which the account could not be read had the new configuration already.
+    let hidden = becomes(&account(), &open("b", Reason::NoAnalyzer), &seen("b", Reason::RoleNotAssumable));
+    let hidden = Open { same_configuration: false, ..reopened(&hidden) };
+    let a = seen("a", Reason::NoAnalyzer);
+    let dropped = changes(&account(), std::slice::from_ref(&hidden), std::slice::from_ref(&a), &[], false);
+    assert_eq!(dropped.close, [(Region::new("b"), Some(Cause::Configuration))]);
+    assert_eq!(dropped.open[0].cause, Cause::Configuration, "a region that was added is not the world's either");
+    let out = becomes(&account(), &hidden, &seen("b", Reason::Excluded));
+    assert_eq!(out.cause, Cause::Configuration);
+}
+
+#[test]
+fn what_was_left_out_still_is_while_nobody_can_read_whether_it_is() {
+    let audited = [seen("a", Reason::NoAnalyzer)];
+    let undecided = |account: &Account, before: Open| changes(account, &[before], &audited, &[], true);
+    assert_eq!(undecided(&account(), open("a", Reason::Excluded)), Changes::default());
+    let reconfigured = Account { same_configuration: false, ..account() };
+    assert_eq!(undecided(&reconfigured, open("a", Reason::Excluded)).open[0].reason, Reason::NoAnalyzer);
+    assert_eq!(undecided(&account(), open("a", Reason::AccountAnalyzer)).open[0].reason, Reason::NoAnalyzer);
 }

@@ -84,7 +84,7 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
     let mut changed = Vec::new();
     for (visit, before) in visits.iter().zip(&before) {
         let open = open.remove(&before.account_key).unwrap_or_default();
-        let changes = changes(&before.account, &open, &visit.coverage, &visit.blind);
+        let changes = changes(&before.account, &open, &visit.coverage, &visit.blind, visit.undecided);
         let at = Stamp::from(visit.finished_at).no_earlier_than(before.changed_at);
         changed.push((!changes.close.is_empty() || !changes.open.is_empty()).then_some(at));
         let account_key = before.account_key;
@@ -263,6 +263,7 @@ async fn open_intervals(
         region: String,
         reason: String,
         analyzer_arn: Option<String>,
+        answer_arn: Option<String>,
         last_known_reason: Option<String>,
         last_known_at: Option<Stamp>,
         last_known_scan_id: Option<ScanId>,
@@ -271,6 +272,12 @@ async fn open_intervals(
     }
     let keys = Table::of(before).integer("account_key", |before| i64::from(before.account_key)).done();
     let statement = "SELECT coverage.account_key, coverage.region, coverage.reason, coverage.analyzer_arn,
+                            CASE coverage.status WHEN 'unknown' THEN (
+                                SELECT known.analyzer_arn FROM coverage AS known
+                                WHERE known.account_key = coverage.account_key AND known.region = coverage.region
+                                  AND known.valid_from < coverage.valid_from AND known.status <> 'unknown'
+                                ORDER BY known.valid_from DESC LIMIT 1
+                            ) ELSE coverage.analyzer_arn END AS answer_arn,
                             coverage.last_known_reason, coverage.last_known_at, coverage.last_known_scan_id,
                             scan.requirement AS last_known_requirement, scan.configuration_hash AS last_known_hash
                      FROM new
@@ -292,7 +299,8 @@ async fn open_intervals(
         let reason: Reason = word(DOING, &row.reason)?;
         let same_configuration = row.last_known_hash.is_none_or(|hash| hash == configuration_hash);
         let region = Region::new(&row.region);
-        let interval = Open { region, reason, analyzer_arn: row.analyzer_arn, last_known, same_configuration };
+        let Row { analyzer_arn, answer_arn, .. } = row;
+        let interval = Open { region, reason, analyzer_arn, answer_arn, last_known, same_configuration };
         open.entry(row.account_key).or_default().push(interval);
     }
     Ok(open)
