@@ -137,6 +137,8 @@ impl Lister<'_> {
             let reader = self.sessions.reader(self.deadline).await.map_err(failed)?;
             let describe = || self.aws.describe_account(&reader, *owner);
             match calls.call(Operation::DescribeAccount, describe).await {
+                // Without a list it would not come at all, and nobody would know why others are unknown.
+                Err(error) if !self.reads_list() => return Err(failed(error)),
                 // It will come with the list.
                 Err(error) => warn!(account.id = %owner, error.kind = %error.kind, %error, "cannot be described"),
                 Ok(account) => {
@@ -148,8 +150,7 @@ impl Lister<'_> {
                 }
             }
         }
-        if self.selection.scope() == Scope::Partial && self.selection.ous.is_empty() {
-            // Accounts that are named need no list: that of a large organization takes a minute.
+        if !self.reads_list() {
             for id in self.selection.accounts.iter().filter(|id| !sent.contains(*id)) {
                 let what = format!("describing account {id}");
                 let failed = |error: AwsError| match error.code.as_deref() {
@@ -181,7 +182,8 @@ impl Lister<'_> {
                 let account = self.complete(account, &reader, &mut ou_paths).await;
                 let is_selected = self.selection.includes(&account);
                 selected += usize::from(is_selected);
-                if !is_new || !is_selected {
+                // Owners that could not be described come all the same: the verdict on the others needs them.
+                if !is_new || !(is_selected || self.discovered.owners.contains(&account.id)) {
                     continue;
                 }
                 if accounts.send(account).await.is_err() {
@@ -208,6 +210,11 @@ impl Lister<'_> {
             }
         }
         Err(failed(endless(Operation::ListAccounts)))
+    }
+
+    /// Whether the list of accounts is read. Accounts that are named need none: that of a large organization takes a minute.
+    fn reads_list(&self) -> bool {
+        self.selection.scope() == Scope::All || !self.selection.ous.is_empty()
     }
 
     fn not_a_member(&self, account: AccountId) -> DiscoverError {

@@ -8,6 +8,7 @@ use trustwatch::scan::{Outcome, Request, Selection};
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
+use crate::awssim::weather::{Effect, Rule};
 use crate::invariants;
 use crate::support::{Kept, Story, on_each_engine};
 
@@ -123,6 +124,39 @@ async fn everything_below_an_ou_is_audited_and_nothing_beside_it(kept: Kept) {
     assert_eq!(visited, expected);
 }
 
+async fn an_owner_that_cannot_be_described_is_missed_or_comes_with_the_list(kept: Kept) {
+    let mut story = Story::begin_in(kept, &Scenario::calm(12)).await;
+    story.limits.attempts = 1;
+    let owner = story.sim.world_caller();
+    let (region, name, kind) = ("eu-west-1".to_owned(), "organization".to_owned(), "ORGANIZATION".to_owned());
+    story.sim.change(&Change::AddAnalyzer { account: owner.clone(), region, name, kind });
+    story.complete_scan().await;
+    let member = story.sim.members().remove(0);
+    let ou = story.sim.world().accounts[&member].parent.clone();
+    let fails_once = || {
+        vec![Rule {
+            service: Some("organizations".into()),
+            operation: Some("DescribeAccount".into()),
+            account: None,
+            region: None,
+            probability: 1.0,
+            first: Some(1),
+            effect: Effect::Error500,
+        }]
+    };
+    story.sim.weather(fails_once());
+    let alone = scan(&story, only(&member)).await;
+    assert_eq!(alone.state, ScanState::Failed);
+    assert!(alone.error.unwrap().contains("DescribeAccount"), "nobody would know why the rest is unknown");
+    assert_eq!(story.verdict(&member, "eu-west-1").await, "covered organization_analyzer");
+    story.sim.weather(fails_once());
+    let below = scan(&story, Selection { accounts: Vec::new(), ous: vec![ou] }).await;
+    assert_eq!((below.state, below.error), (ScanState::Completed, None));
+    let visit = format!("SELECT outcome FROM account_visits WHERE scan_id = 3 AND account_id = '{owner}'");
+    assert_eq!(story.rows(&visit).await, [["audited"]]);
+    assert_eq!(story.verdict(&member, "eu-west-1").await, "covered organization_analyzer");
+}
+
 async fn what_is_not_there_is_refused_and_nothing_is_closed(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(3)).await;
     story.complete_scan().await;
@@ -169,6 +203,7 @@ async fn a_changed_requirement_is_not_a_change_of_the_world(kept: Kept) {
 }
 
 on_each_engine!(
+    an_owner_that_cannot_be_described_is_missed_or_comes_with_the_list,
     one_account_is_audited_again_and_the_others_stay_as_they_were,
     nobody_stays_covered_by_an_organization_analyzer_that_was_found_gone,
     everything_below_an_ou_is_audited_and_nothing_beside_it,
