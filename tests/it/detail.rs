@@ -186,6 +186,17 @@ async fn whose_reading_it_is_decides_who_may_write(kept: Kept) {
     let now = || SystemClock.now();
     store.write_findings(scan, "one", &arn, &[finding("a", "ACTIVE")], now()).await.unwrap();
     let taken = store.claim_readings(scan, "two", 9, &[]).await.unwrap();
+    assert_eq!(
+        taken.analyzers,
+        [],
+        "after an outage all are silent: nobody takes over before it has been heard itself"
+    );
+    let heard = format!(
+        "INSERT INTO participant (scan_id, worker_key, alive_until)
+         SELECT {scan}, worker_key, '2100-01-01T00:00:00.000000Z' FROM worker WHERE name = 'two'"
+    );
+    by_hand(&story.settings, &heard).await;
+    let taken = store.claim_readings(scan, "two", 9, &[]).await.unwrap();
     assert_eq!(taken, ones, "the dead one's are free");
 
     let late = store.write_findings(scan, "one", &arn, &[finding("a", "RESOLVED")], now()).await;

@@ -86,7 +86,9 @@ pub async fn claim(pool: &Pool, scan: ScanId, worker: &str, most: u32, held: &[S
              WHERE reading.scan_id = $1 AND reading.is_due = 1 AND (reading.worker_key IS NULL OR (reading.worker_key <> $2 AND NOT EXISTS (
                  SELECT 1 FROM participant
                  WHERE participant.scan_id = $1 AND participant.worker_key = reading.worker_key
-                   AND participant.alive_until > $3)))
+                   AND participant.alive_until > $3) AND EXISTS (
+                 SELECT 1 FROM participant
+                 WHERE participant.scan_id = $1 AND participant.worker_key = $2 AND participant.alive_until > $3)))
              ORDER BY reading.tried_at NULLS FIRST, reading.account_id, reading.region, reading.analyzer_arn
              LIMIT $4 {SKIP_LOCKED}
          )
