@@ -180,7 +180,7 @@ impl Applier<'_> {
             for region in &regions {
                 let list =
                     |session, token| async move { self.engine.aws.list_analyzers(&session, region, token).await };
-                let listed = match entered.all_pages(Operation::ListAnalyzers, list).await {
+                let listed = match entered.all_pages_in(region, Operation::ListAnalyzers, list).await {
                     Ok(listed) => listed,
                     Err(error) => {
                         covered.push(format!("{region}: what account {owner} has now cannot be read: {error}"));
@@ -204,7 +204,7 @@ impl Applier<'_> {
     /// Looks at the place of a step: what is there, or what is there that the plan did not expect.
     async fn look(&self, step: &Step) -> Result<Result<Found, String>, AwsError> {
         let session = self.enter(step).await?;
-        let calls = self.limits.in_visit(self.deadline());
+        let calls = self.limits.in_visit(self.deadline()).in_region(&step.region);
         let list = |token| self.engine.aws.list_analyzers(&session, &step.region, token);
         let analyzers = calls.all_pages(Operation::ListAnalyzers, list).await?;
         // What is listed of another account is not in this place.

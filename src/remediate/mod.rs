@@ -87,9 +87,8 @@ pub fn write(plan: &Plan, file: &Path) -> std::io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     let text = plan.to_json().map_err(std::io::Error::other)?;
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, file).inspect_err(|_| {
-        // The file that is in the way is what is reported.
+    std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file)).inspect_err(|_| {
+        // What is in the way is what is reported.
         let _ = std::fs::remove_file(&beside);
     })
 }

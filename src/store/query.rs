@@ -4,7 +4,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{Cell, RowSink, Store, StoreError};
 
-/// A text as SQL writes it.
+/// A text as SQL writes it, where a backslash is a letter like any other: always in SQLite, and in Postgres because each connection is
+/// set so.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -75,8 +75,10 @@ fn options(settings: &config::Store) -> Result<PgConnectOptions, StoreError> {
     let alive = [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3")];
     // A process that freezes in the middle of a transaction holds what it has locked no longer than what it has claimed.
     let idle = [("idle_in_transaction_session_timeout", settings.lease.0.as_millis().to_string())];
+    // What `query::literal` writes is one literal only where a backslash is a letter like any other, whatever the server's default.
+    let literals = [("standard_conforming_strings", "on")];
     let options = options.application_name("trustwatch").options([("search_path", &settings.schema)]);
-    let options = options.options(alive).options(idle);
+    let options = options.options(alive).options(idle).options(literals);
     Ok(options.disable_statement_logging())
 }
 
