@@ -10,6 +10,7 @@ mod policy;
 mod prune;
 mod query;
 mod remediate;
+mod retire;
 mod run;
 mod scan;
 mod status;
@@ -68,6 +69,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Let go of old visits.
     Prune(prune::Prune),
+    /// Close an organization that was taken out of the configuration.
+    Retire(retire::Retire),
     /// Ask the store a question in SQL. Nothing can be changed.
     Query(query::Query),
     /// Write a report of the results: CSV, JSON, OCSF, Security Hub, JUnit, HTML, Prowler's CSV.
@@ -191,6 +194,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Run(command) => block_on(command.run(context)),
         Command::Migrate(command) => block_on(command.run(context)),
         Command::Prune(command) => block_on(command.run(context)),
+        Command::Retire(command) => block_on(command.run(context)),
         Command::Query(command) => block_on(command.run(context)),
         Command::Remediate(command) => block_on(command.run(context)),
         Command::Export(command) => block_on(command.run(context)),

@@ -322,6 +322,10 @@ pub trait Store: Send + Sync {
     async fn leave_channels(&self, worker: &str) -> Result<(), StoreError>;
 
     /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go. A clock that is ahead
+    /// Closes what is known of an organization that is scanned no more, by its last name in the configuration: its members as if they had
+    /// left, and its incidents. Says how many members there were; `None` where nothing is known of it.
+    async fn retire(&self, organization_name: &str, at: DateTime<Utc>) -> Result<Option<u64>, StoreError>;
+
     /// lets nothing go that the newest scan that went through would keep; and where another process is at it, the rest is that one's.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 

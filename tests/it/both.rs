@@ -363,6 +363,10 @@ impl Store for Both {
         same(self.sqlite.leave_channels(worker).await, self.postgres.leave_channels(worker).await)
     }
 
+    async fn retire(&self, organization_name: &str, at: DateTime<Utc>) -> Result<Option<u64>, StoreError> {
+        same(self.sqlite.retire(organization_name, at).await, self.postgres.retire(organization_name, at).await)
+    }
+
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {
         same(self.sqlite.prune(retention, dry_run).await, self.postgres.prune(retention, dry_run).await)
     }

@@ -133,6 +133,26 @@ async fn migrate_says_what_it_did() {
 }
 
 #[tokio::test]
+async fn an_organization_is_retired_when_it_is_configured_no_more() {
+    let (sim, folder) = sim().await;
+    let folder = folder.path();
+    assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
+    let refused = run(folder, &["retire", "main"], &[]);
+    let said = "trustwatch: retire main: it is in the configuration, and the next scan would bring it back; take it out first\n";
+    assert_eq!((refused.code, refused.stderr.as_str()), (2, said));
+    std::fs::write(folder.join("trustwatch.toml"), "[[organizations]]\nname = \"other\"\n").unwrap();
+    let unknown = run(folder, &["retire", "mian"], &[]);
+    let said = "trustwatch: retire mian: nothing is known of an organization of this name; there are: main\n";
+    assert_eq!((unknown.code, unknown.stderr.as_str()), (2, said));
+    let retired = run(folder, &["retire", "main"], &[]);
+    let accounts = sim.world().accounts.len();
+    assert_eq!(
+        (retired.code, retired.stdout),
+        (0, format!("retired main: {accounts} accounts closed; the history stays\n"))
+    );
+}
+
+#[tokio::test]
 async fn an_outdated_schema_is_refused_where_it_may_not_be_migrated_at_start() {
     let (sim, folder) = sim().await;
     std::fs::write(folder.path().join("trustwatch.toml"), "[store]\nmigrate_on_start = false\n").unwrap();

@@ -46,7 +46,8 @@ const RULES: &[(&str, &str)] = &[
         "every account that was visited in a whole scan has rows, unless it has left since",
         "SELECT v.account_id FROM account_visits AS v
          WHERE v.scan_id = (SELECT max(scan_id) FROM scan_summary WHERE scope = 'all' AND state <> 'running')
-         AND NOT EXISTS (SELECT 1 FROM current_coverage AS c WHERE c.account_id = v.account_id)",
+         AND NOT EXISTS (SELECT 1 FROM current_coverage AS c WHERE c.account_id = v.account_id)
+         AND NOT EXISTS (SELECT 1 FROM coverage_transitions AS t WHERE t.account_id = v.account_id AND t.to_status IS NULL AND t.at >= v.finished_at)",
     ),
     (
         "a reason belongs to one status",

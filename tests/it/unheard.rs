@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use trustwatch::clock::{Clock, SystemClock};
+use trustwatch::config::Alerting;
 use trustwatch::model::{Reason, Requirement, ScanCost, ScanEnd, ScanState};
 use trustwatch::scan::{Request, Selection};
 use trustwatch::store::NewScan;
@@ -138,7 +139,35 @@ async fn an_account_is_in_the_organization_that_lists_it_and_in_no_other(kept: K
     invariants::hold(store, "after an account went from one organization to another").await;
 }
 
+async fn an_organization_that_is_scanned_no_more_stays_known_until_it_is_retired(kept: Kept) {
+    let (story, administrator) = watched_by_its_administrator(kept, 4).await;
+    let store = story.store.as_ref();
+    let look = || async { while store.settle_alerts(&Alerting::default(), &[]).await.unwrap().is_some() {} };
+    story.complete_scan().await;
+    story.sim.change(&Change::DeregisterDelegatedAdministrator { account: administrator });
+    story.complete_scan().await;
+    look().await;
+    let open = "SELECT count(*) FROM alert_incidents WHERE closed_at IS NULL";
+    assert_eq!(story.rows(open).await, [["1"]]);
+    assert_eq!(store.retire("subsidiary", SystemClock.now()).await.unwrap(), None);
+    let members = story.sim.world().accounts.len() as u64;
+    assert_eq!(store.retire("main", SystemClock.now()).await.unwrap(), Some(members));
+    for view in ["current_coverage", "current_accounts", "current_analyzers"] {
+        assert_eq!(story.rows(&format!("SELECT count(*) FROM {view}")).await, [["0"]], "{view}");
+    }
+    assert_eq!(story.rows(open).await, [["0"]]);
+    let ended = "SELECT DISTINCT cause FROM coverage_transitions WHERE to_status IS NULL";
+    assert_eq!(story.rows(ended).await, [["membership"]]);
+    assert_eq!(store.retire("main", SystemClock.now()).await.unwrap(), Some(0), "nothing is done twice");
+    invariants::hold(store, "after an organization was retired").await;
+    story.complete_scan().await;
+    let accounts = story.rows("SELECT count(*) FROM current_accounts").await;
+    assert_eq!(accounts, [[members.to_string()]], "it was meant after all");
+    invariants::hold(store, "after it came back").await;
+}
+
 on_each_engine!(
+    an_organization_that_is_scanned_no_more_stays_known_until_it_is_retired,
     an_analyzer_of_its_own_hides_no_administrator_that_is_none_any_more,
     an_account_is_in_the_organization_that_lists_it_and_in_no_other,
     a_list_that_breaks_off_keeps_nobody_covered_by_what_was_found_gone,

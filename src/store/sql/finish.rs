@@ -268,8 +268,13 @@ async fn close_accounts_elsewhere(connection: &mut Connection, scan: ScanId, at:
     Ok(())
 }
 
-/// Of a standalone account that is in an organization by now, what held for it as such ends.
-pub async fn close_organization(connection: &mut Connection, scan: ScanId, key: i32) -> Result<(), StoreError> {
+/// Ends what holds for the members of an organization, as if all had left; says how many there were.
+pub async fn close_organization(
+    connection: &mut Connection,
+    scan: ScanId,
+    key: i32,
+    at: Stamp,
+) -> Result<u64, StoreError> {
     let left: Vec<Left> = sqlx::query_as(
         "SELECT account_key, account_id, organization_key, scan_id, changed_at FROM account
          WHERE organization_key = $1 AND left_at IS NULL",
@@ -278,12 +283,8 @@ pub async fn close_organization(connection: &mut Connection, scan: ScanId, key: 
     .fetch_all(&mut *connection)
     .await
     .doing(DOING)?;
-    let started: Stamp = sqlx::query_scalar("SELECT started_at FROM scan WHERE scan_id = $1")
-        .bind(scan)
-        .fetch_one(&mut *connection)
-        .await
-        .doing(DOING)?;
-    close_members(connection, scan, &left, started).await
+    close_members(connection, scan, &left, at).await?;
+    Ok(left.len() as u64)
 }
 
 async fn close_members(connection: &mut Connection, scan: ScanId, left: &[Left], at: Stamp) -> Result<(), StoreError> {

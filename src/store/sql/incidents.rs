@@ -358,6 +358,34 @@ async fn open(connection: &mut Connection, ended: &Ended, found: &Found<'_>) -> 
     Ok(())
 }
 
+/// Closes every incident of an organization that is scanned no more. Nobody is told: nothing has recovered.
+pub async fn close_all_of(
+    connection: &mut Connection,
+    organization_key: i32,
+    scan: ScanId,
+    at: Stamp,
+) -> Result<(), StoreError> {
+    const DOING: &str = "closing incidents";
+    sqlx::query(
+        "DELETE FROM incident_gap WHERE incident_key IN (
+             SELECT incident_key FROM incident WHERE organization_key = $1 AND closed_at IS NULL)",
+    )
+    .bind(organization_key)
+    .execute(&mut *connection)
+    .await
+    .doing(DOING)?;
+    sqlx::query(
+        "UPDATE incident SET closed_scan_id = $2, closed_at = $3 WHERE organization_key = $1 AND closed_at IS NULL",
+    )
+    .bind(organization_key)
+    .bind(scan)
+    .bind(at)
+    .execute(connection)
+    .await
+    .doing(DOING)
+    .map(|_| ())
+}
+
 /// Lets go of gaps that are none any more, closes incidents that have none left, and tells the channels that were told of them.
 async fn close(connection: &mut Connection, ended: &Ended, rules: &Alerting) -> Result<usize, StoreError> {
     #[derive(FromRow)]

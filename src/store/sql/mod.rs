@@ -12,6 +12,7 @@ mod prune;
 mod readings;
 mod remediation;
 mod report;
+mod retire;
 mod scans;
 mod stale;
 mod visits;
@@ -253,6 +254,10 @@ impl Store for Engine {
 
     async fn leave_channels(&self, worker: &str) -> Result<(), StoreError> {
         messages::leave(self.writer()?, worker).await
+    }
+
+    async fn retire(&self, organization_name: &str, at: DateTime<Utc>) -> Result<Option<u64>, StoreError> {
+        retire::retire(self.writer()?, organization_name, at).await
     }
 
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError> {

@@ -14,7 +14,7 @@ use crate::store::stamp::Stamp;
 use crate::store::{Clash, How, Joined, NewScan, Past, StoreError};
 
 /// How a scan ends whose process is dead.
-fn dead_end() -> ScanEnd {
+pub fn dead_end() -> ScanEnd {
     let error = Some("the process ended, or stood still, before the scan did".into());
     ScanEnd { state: ScanState::Incomplete, error, list_complete: false }
 }
@@ -271,8 +271,16 @@ pub async fn identify(
     if let Some((_, other)) = before.iter().find(|(_, id)| !is_standalone(id) || is_standalone(organization_id)) {
         return Ok(Some(Clash::OfAnother(other.clone())));
     }
-    for (key, _) in before {
-        close_organization(&mut transaction, scan, key).await?;
+    if !before.is_empty() {
+        let started: Stamp = sqlx::query_scalar("SELECT started_at FROM scan WHERE scan_id = $1")
+            .bind(scan)
+            .fetch_one(&mut *transaction)
+            .await
+            .doing(DOING)?;
+        // A standalone account that is in an organization by now: what held for it as such ends.
+        for (key, _) in before {
+            close_organization(&mut transaction, scan, key, started).await?;
+        }
     }
     let key: i32 = sqlx::query_scalar(
         "INSERT INTO organization (organization_id, name)
