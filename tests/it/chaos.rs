@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::awssim::rng::Rng;
 use crate::awssim::server::environment;
 use crate::awssim::{Scenario, Sim};
 use crate::binary::command;
+use crate::daemon::Running;
 use crate::support::{Kept, rows};
 use crate::{invariants, postgres};
 
@@ -96,7 +97,7 @@ impl Chaos {
             .stderr(errors)
             .spawn()
             .unwrap();
-        Life { child, log, starts_before }
+        Life { child: Running(child), log, starts_before }
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -162,7 +163,7 @@ impl Chaos {
 
 /// A daemon, from its start to its end.
 struct Life {
-    child: Child,
+    child: Running,
     log: PathBuf,
     /// How often a daemon had started by this log before this one did.
     starts_before: usize,
@@ -170,7 +171,7 @@ struct Life {
 
 impl Life {
     fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     fn signal(&self, signal: Signal) {
@@ -178,8 +179,8 @@ impl Life {
     }
 
     fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     /// Tells it to end once it hears signals, as a service manager would, and waits until it has.
@@ -188,7 +189,7 @@ impl Life {
             tokio::time::sleep(LOOKS).await;
         }
         self.signal(Signal::SIGTERM);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        assert_eq!(self.child.0.wait().unwrap().code(), Some(0));
     }
 }
 

@@ -12,8 +12,18 @@ use crate::awssim::weather::{Effect, Rule};
 use crate::awssim::{Scenario, Sim};
 use crate::binary::{command, run};
 
+/// A process that ends with the test, however that ends.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub struct Daemon {
-    child: Child,
+    child: Running,
     log: BufReader<ChildStderr>,
     pub seen: String,
 }
@@ -36,7 +46,7 @@ impl Daemon {
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log, seen: String::new() }
+        Self { child: Running(child), log, seen: String::new() }
     }
 
     /// Reads the log until a line has these words in it.
@@ -60,7 +70,7 @@ impl Daemon {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        kill(Pid::from_raw(self.child.0.id() as i32), signal).unwrap();
     }
 
     /// Tells it to end, and expects it to end well.
@@ -71,7 +81,7 @@ impl Daemon {
 
     pub fn end(&mut self) -> Option<i32> {
         let _ = self.log.read_to_string(&mut self.seen);
-        self.child.wait().unwrap().code()
+        self.child.0.wait().unwrap().code()
     }
 }
 

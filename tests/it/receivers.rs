@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +15,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+
+use crate::daemon::Running;
 
 /// What a receiver was sent.
 #[derive(Debug, Clone)]
@@ -110,16 +112,6 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 
 fn tool(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/receivers/bin").join(name)
-}
-
-/// A process that ends with the test.
-pub struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A port that was free a moment ago.
