@@ -136,14 +136,7 @@ impl Export {
         let usage = |problem: String| Failure::Usage(problem);
         let account = |id: &String| id.parse().map_err(|error| usage(format!("--account: {error}")));
         let status = |word: &String| word.parse::<Status>().map_err(|error| usage(format!("--status: {error}")));
-        let last = |ou: &String| ou.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-        let ous: Vec<String> = self.ou.iter().map(last).collect();
-        let is_ou = |ou: &String| {
-            (ou.starts_with("ou-") || ou.starts_with("r-")) && ou.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        };
-        if let Some(ou) = ous.iter().find(|ou| !is_ou(ou)) {
-            return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…), or its path")));
-        }
+        let ous = super::ou_ids(&self.ou)?;
         let which = match (&self.at, self.scan) {
             (Some(text), _) => match instant(text).map_err(usage)? {
                 at if at > SystemClock.now() => {

@@ -222,6 +222,19 @@ fn closed(error: std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::BrokenPipe { Failure::ClosedPipe } else { Failure::Failed(error.into()) }
 }
 
+/// The OUs that `--ou` names, by their ids. A path, as `ou_path` shows it, names the last of its steps.
+fn ou_ids(asked: &[String]) -> Result<Vec<String>, Failure> {
+    let read = |ou: &String| {
+        let id = ou.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let is_id = (id.starts_with("ou-") || id.starts_with("r-"))
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        is_id.then(|| id.to_owned()).ok_or_else(|| {
+            Failure::Usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…), or its path"))
+        })
+    };
+    asked.iter().map(read).collect()
+}
+
 /// Loads the configuration for a command that a person waits for.
 fn load_quietly(context: &Context) -> Result<Loaded, Failure> {
     let loaded = context.load()?;

@@ -105,13 +105,7 @@ impl Scan {
         let usage = |problem: String| Failure::Usage(problem);
         let read = |id: &String| id.parse().map_err(|error| usage(format!("--account: {error}")));
         let accounts = self.account.iter().map(read).collect::<Result<_, _>>()?;
-        // A path, as `ou_path` shows it, names the last of its steps.
-        let last = |ou: &String| ou.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-        let ous: Vec<String> = self.ou.iter().map(last).collect();
-        if let Some(ou) = ous.iter().find(|ou| !ou.starts_with("ou-") && !ou.starts_with("r-")) {
-            return Err(usage(format!("--ou {ou}: expected the id of an OU (ou-…) or of a root (r-…), or its path")));
-        }
-        let selection = Selection { accounts, ous };
+        let selection = Selection { accounts, ous: super::ou_ids(&self.ou)? };
         if organizations > 1 && selection != Selection::default() {
             return Err(usage(
                 "--account and --ou: several organizations are configured; name one with --organization".into(),
