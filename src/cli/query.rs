@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::style::clean;
 use super::{Context, Failure, closed, load_quietly, say};
+use crate::model::inert;
 use crate::store::{self, Access, Cell, RowSink, Store};
 
 /// Ask the store a question in SQL. Nothing can be changed.
@@ -33,8 +34,11 @@ pub struct Query {
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    /// Columns that fit the terminal.
     Table,
+    /// Comma-separated values. A text that a spreadsheet would take for a formula begins with an apostrophe.
     Csv,
+    /// An array of objects, a row on each line.
     Json,
 }
 
@@ -120,7 +124,10 @@ impl<W: Write + Send> RowSink for CsvSink<W> {
     }
 
     fn row(&mut self, cells: Vec<Cell>) {
-        self.write(cells.iter().map(Cell::to_string));
+        self.write(cells.into_iter().map(|cell| match cell {
+            Cell::Text(text) => inert(text),
+            other => other.to_string(),
+        }));
     }
 }
 
