@@ -11,109 +11,50 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use super::required::MissingMember;
 use crate::model::{ErrorKind, Failure};
 
-/// The calls that the product makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
-    /// `sts:GetCallerIdentity`
-    GetCallerIdentity,
-    /// `sts:AssumeRole`
-    AssumeRole,
-    /// `organizations:DescribeOrganization`
-    DescribeOrganization,
-    /// `organizations:ListAccounts`
-    ListAccounts,
-    /// `organizations:DescribeAccount`
-    DescribeAccount,
-    /// `organizations:ListDelegatedAdministrators`
-    ListDelegatedAdministrators,
-    /// `organizations:ListRoots`
-    ListRoots,
-    /// `organizations:ListOrganizationalUnitsForParent`
-    ListOrganizationalUnitsForParent,
-    /// `organizations:ListAccountsForParent`
-    ListAccountsForParent,
-    /// `organizations:ListTagsForResource`
-    ListTagsForResource,
-    /// `account:ListRegions`
-    ListRegions,
-    /// `access-analyzer:ListAnalyzers`
-    ListAnalyzers,
-    /// `organizations:ListAWSServiceAccessForOrganization`
-    ListAwsServiceAccess,
-    /// `access-analyzer:GetAnalyzer`
-    GetAnalyzer,
-    /// `access-analyzer:CreateAnalyzer`
-    CreateAnalyzer,
-    /// `access-analyzer:DeleteAnalyzer`
-    DeleteAnalyzer,
-    /// `access-analyzer:GetFindingsStatistics`
-    GetFindingsStatistics,
-    /// `access-analyzer:ListFindings`
-    ListFindings,
-    /// `access-analyzer:ListFindingsV2`
-    ListFindingsV2,
-    /// `access-analyzer:ListArchiveRules`
-    ListArchiveRules,
-    /// `access-analyzer:UpdateFindings`
-    UpdateFindings,
-    /// `securityhub:BatchImportFindings`
-    BatchImportFindings,
+/// Defines the operations in one list: one that is not among [`Operation::ALL`] would have no rate and no cost.
+macro_rules! operations {
+    ($($variant:ident = $action:literal),+ $(,)?) => {
+        /// The calls that the product makes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Operation {
+            $( #[doc = concat!("`", $action, "`")] $variant ),+
+        }
+
+        impl Operation {
+            /// Every operation.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant ),+ ];
+
+            /// The IAM action: `service:Operation`.
+            pub const fn action(self) -> &'static str {
+                match self { $( Self::$variant => $action ),+ }
+            }
+        }
+    };
 }
 
-impl Operation {
-    /// Every operation.
-    pub const ALL: &'static [Self] = &[
-        Self::GetCallerIdentity,
-        Self::AssumeRole,
-        Self::DescribeOrganization,
-        Self::ListAccounts,
-        Self::DescribeAccount,
-        Self::ListDelegatedAdministrators,
-        Self::ListRoots,
-        Self::ListOrganizationalUnitsForParent,
-        Self::ListAccountsForParent,
-        Self::ListTagsForResource,
-        Self::ListRegions,
-        Self::ListAnalyzers,
-        Self::ListAwsServiceAccess,
-        Self::GetAnalyzer,
-        Self::CreateAnalyzer,
-        Self::DeleteAnalyzer,
-        Self::GetFindingsStatistics,
-        Self::ListFindings,
-        Self::ListFindingsV2,
-        Self::ListArchiveRules,
-        Self::UpdateFindings,
-        Self::BatchImportFindings,
-    ];
-
-    /// The IAM action: `service:Operation`.
-    pub const fn action(self) -> &'static str {
-        match self {
-            Self::GetCallerIdentity => "sts:GetCallerIdentity",
-            Self::AssumeRole => "sts:AssumeRole",
-            Self::DescribeOrganization => "organizations:DescribeOrganization",
-            Self::ListAccounts => "organizations:ListAccounts",
-            Self::DescribeAccount => "organizations:DescribeAccount",
-            Self::ListDelegatedAdministrators => "organizations:ListDelegatedAdministrators",
-            Self::ListRoots => "organizations:ListRoots",
-            Self::ListOrganizationalUnitsForParent => "organizations:ListOrganizationalUnitsForParent",
-            Self::ListAccountsForParent => "organizations:ListAccountsForParent",
-            Self::ListTagsForResource => "organizations:ListTagsForResource",
-            Self::ListRegions => "account:ListRegions",
-            Self::ListAnalyzers => "access-analyzer:ListAnalyzers",
-            Self::ListAwsServiceAccess => "organizations:ListAWSServiceAccessForOrganization",
-            Self::GetAnalyzer => "access-analyzer:GetAnalyzer",
-            Self::CreateAnalyzer => "access-analyzer:CreateAnalyzer",
-            Self::DeleteAnalyzer => "access-analyzer:DeleteAnalyzer",
-            Self::GetFindingsStatistics => "access-analyzer:GetFindingsStatistics",
-            Self::ListFindings => "access-analyzer:ListFindings",
-            Self::ListFindingsV2 => "access-analyzer:ListFindingsV2",
-            Self::ListArchiveRules => "access-analyzer:ListArchiveRules",
-            Self::UpdateFindings => "access-analyzer:UpdateFindings",
-            Self::BatchImportFindings => "securityhub:BatchImportFindings",
-        }
-    }
+operations! {
+    GetCallerIdentity = "sts:GetCallerIdentity",
+    AssumeRole = "sts:AssumeRole",
+    DescribeOrganization = "organizations:DescribeOrganization",
+    ListAccounts = "organizations:ListAccounts",
+    DescribeAccount = "organizations:DescribeAccount",
+    ListDelegatedAdministrators = "organizations:ListDelegatedAdministrators",
+    ListRoots = "organizations:ListRoots",
+    ListOrganizationalUnitsForParent = "organizations:ListOrganizationalUnitsForParent",
+    ListAccountsForParent = "organizations:ListAccountsForParent",
+    ListTagsForResource = "organizations:ListTagsForResource",
+    ListRegions = "account:ListRegions",
+    ListAnalyzers = "access-analyzer:ListAnalyzers",
+    ListAwsServiceAccess = "organizations:ListAWSServiceAccessForOrganization",
+    GetAnalyzer = "access-analyzer:GetAnalyzer",
+    CreateAnalyzer = "access-analyzer:CreateAnalyzer",
+    DeleteAnalyzer = "access-analyzer:DeleteAnalyzer",
+    GetFindingsStatistics = "access-analyzer:GetFindingsStatistics",
+    ListFindings = "access-analyzer:ListFindings",
+    ListFindingsV2 = "access-analyzer:ListFindingsV2",
+    ListArchiveRules = "access-analyzer:ListArchiveRules",
+    UpdateFindings = "access-analyzer:UpdateFindings",
+    BatchImportFindings = "securityhub:BatchImportFindings",
 }
 
 /// What can mend a call that failed.
