@@ -171,6 +171,40 @@ impl<'a> Flow<'a> {
     }
 
     /// Works until the scan is done, or has to stop.
+    /// Whether so many accounts wait for the owners that no other is entered before them.
+    fn waits_for_owners(&self) -> bool {
+        let is_owner_next = self.claimed.front().is_some_and(|next| next.is_owner);
+        !self.owners_missing.is_empty() && self.waiting.len() >= WAITING_FOR_OWNERS && !is_owner_next
+    }
+
+    /// What keeps the next account from being entered while so many are, if anything does.
+    fn holds(&self, audits: usize) -> Option<&'a Busy> {
+        let costs = self.begun.costs;
+        if audits >= self.engine.limits.accounts_in_flight as usize {
+            Some(&costs.waits_for_visits)
+        } else if self.owners_missing.is_empty() && self.waiting.len() >= READY_AHEAD {
+            Some(&costs.waits_for_store)
+        } else {
+            self.waits_for_owners().then_some(&costs.waits_for_owners)
+        }
+    }
+
+    /// Takes in accounts that were claimed, of up to `most` that were asked for: owners come first.
+    fn queue(&mut self, most: u32, accounts: Vec<Listed>) {
+        self.may_claim = accounts.len() >= most as usize;
+        for listed in accounts {
+            // What another took over and gave back is still under way here.
+            if self.held.insert(listed.account.id, listed.account.clone()).is_some() {
+                continue;
+            }
+            if listed.is_owner {
+                self.claimed.push_front(listed);
+            } else {
+                self.claimed.push_back(listed);
+            }
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "what may happen next is seen in one place")]
     async fn work(&mut self, stop: &CancellationToken) -> Result<Option<Stop>, StoreError> {
         let Begun { scan_id, costs, sessions, patience, .. } = *self.begun;
@@ -220,18 +254,8 @@ impl<'a> Flow<'a> {
             if stops_at.is_some() && audits.is_empty() && records_nothing {
                 break Some(Stop::Interrupted);
             }
-            let waits_for_owners = !owners_in
-                && self.waiting.len() >= WAITING_FOR_OWNERS
-                && !self.claimed.front().is_some_and(|next| next.is_owner);
-            let holds = if audits.len() >= in_flight {
-                Some(&costs.waits_for_visits)
-            } else if owners_in && self.waiting.len() >= READY_AHEAD {
-                Some(&costs.waits_for_store)
-            } else if waits_for_owners {
-                Some(&costs.waits_for_owners)
-            } else {
-                None
-            };
+            let waits_for_owners = self.waits_for_owners();
+            let holds = self.holds(audits.len());
             if holds.is_none()
                 && stops_at.is_none()
                 && let Some(Listed { account, is_owner }) = self.claimed.pop_front()
@@ -299,15 +323,7 @@ impl<'a> Flow<'a> {
                 }
                 Some(claim) = claimings.next(), if !claimings.is_empty() => {
                     let (most, accounts): (u32, Vec<Listed>) = claim?;
-                    self.may_claim = accounts.len() >= most as usize;
-                    // What another took over and gave back is still under way here.
-                    let is_new = |listed: &Listed| self.held.insert(listed.account.id, listed.account.clone()).is_none();
-                    let (owners, others): (Vec<_>, Vec<_>) =
-                        accounts.into_iter().filter(is_new).partition(|listed| listed.is_owner);
-                    self.claimed.extend(others);
-                    for owner in owners {
-                        self.claimed.push_front(owner);
-                    }
+                    self.queue(most, accounts);
                 }
                 () = listed_more.notified() => self.may_claim = true,
                 () = sleep(LOOKS_AT_CLOCK) => {}
