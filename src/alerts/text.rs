@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use tracing::warn;
 
 use super::sample;
-use crate::model::{Event, EventKind, Incident, Standing, counted, percent};
+use crate::model::{Event, EventKind, Incident, Standing, counted, percent, ratio};
 
 /// The name of the one template.
 const TEMPLATE: &str = "template";
@@ -143,15 +143,13 @@ fn tell(text: &mut String, event: &Event, incident: &Incident) {
 fn stands(text: &mut String, standing: &Standing) {
     let Standing { organization_name, covered, not_covered, exempt, unknown, lost, gained, open_incidents, open } =
         standing;
-    #[expect(clippy::cast_precision_loss, reason = "numbers of accounts and regions are far below 2^53")]
-    let share = |part: u64, whole: u64| percent((whole > 0).then(|| part as f64 / whole as f64));
     let (known, all) = (covered + not_covered, covered + not_covered + unknown);
     let _ = write!(
         text,
         "\n{organization_name}\n  coverage {} · measured {}\n  covered {covered} · not covered {not_covered} (exempt {exempt}) · unknown {unknown}\n  \
          since the last digest: {lost} lost, {gained} gained\n",
-        share(*covered, known),
-        share(known, all),
+        percent(ratio(*covered, known)),
+        percent(ratio(known, all)),
     );
     if open.is_empty() {
         text.push_str("  no incident is open\n");

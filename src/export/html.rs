@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::junit::escaped;
 use super::{Form, Head, Row, Trend};
-use crate::model::{CONTROLS, RULE, Status, TITLE};
+use crate::model::{CONTROLS, RULE, Status, TITLE, percent, ratio};
 
 const STYLE: &str = include_str!("html.css");
 
@@ -29,16 +29,6 @@ pub struct Html {
     exempt: Vec<String>,
     more_exempt: usize,
     tail: String,
-}
-
-fn share(part: i64, whole: i64) -> String {
-    if whole == 0 {
-        return "–".into();
-    }
-    // In tenths of a per cent: only all is 100 %, and only nothing is 0 %.
-    let tenths = (part.saturating_mul(2000) + whole) / (2 * whole);
-    let tenths = if part == whole || part == 0 { tenths } else { tenths.clamp(1, 999) };
-    format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
 fn figure(value: &str, what: &str) -> String {
@@ -90,8 +80,8 @@ fn summary(head: &Head) -> String {
     let mut text = String::from("<h2>Summary</h2>\n<div class=\"figures\">\n");
     // Of rows that were chosen by their status, a share says nothing.
     if head.has_all_statuses {
-        text += &figure(&share(covered, covered + gaps), "of what could be read is covered");
-        text += &figure(&share(covered + gaps, covered + gaps + unknown), "could be read");
+        text += &figure(&percent(ratio(covered, covered + gaps)), "of what could be read is covered");
+        text += &figure(&percent(ratio(covered + gaps, covered + gaps + unknown)), "could be read");
     }
     text += &figure(&gaps.to_string(), "account × regions not covered");
     text += &figure(&unknown.to_string(), "account × regions unknown");

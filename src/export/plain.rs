@@ -57,7 +57,7 @@ impl Json {
         Self { is_array: false, rows: 0 }
     }
 
-    /// What stands before a value.
+    /// Writes a value, after what separates it from the one before.
     pub fn value(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
         self.rows += 1;
         match (self.is_array, self.rows) {
@@ -67,7 +67,7 @@ impl Json {
         }
     }
 
-    /// What stands after all values.
+    /// Writes what stands after all values.
     pub fn close(&mut self, out: &mut dyn Write) -> io::Result<()> {
         match (self.is_array, self.rows) {
             (false, _) => Ok(()),

@@ -36,7 +36,7 @@ closed_set! {
         CoverageLost = "coverage_lost",
         /// Accounts have joined that nothing covers.
         JoinedUncovered = "joined_uncovered",
-        /// Accounts could not be read for several scans on end.
+        /// Accounts could not be read for several scans in a row.
         AccountsUnreadable = "accounts_unreadable",
         /// Too much of the organization could not be measured.
         MeasuredShareLow = "measured_share_low",

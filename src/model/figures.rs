@@ -22,6 +22,13 @@ pub fn counted(number: impl TryInto<i64>, one: &str) -> String {
     format!("{} {one}{plural}", grouped(number))
 }
 
+/// A part of a whole, from 0 to 1; `None` of nothing.
+#[expect(clippy::cast_precision_loss, reason = "numbers of accounts and regions are far below 2^53")]
+pub fn ratio(part: impl TryInto<i64>, whole: impl TryInto<i64>) -> Option<f64> {
+    let [part, whole] = [part.try_into().ok(), whole.try_into().ok()].map(|number| number.unwrap_or(i64::MAX));
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
 /// A share in per cent with one decimal: only all is 100 %, and only nothing is 0 %.
 pub fn percent(share: Option<f64>) -> String {
     match share {

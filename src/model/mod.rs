@@ -19,7 +19,7 @@ pub use closed_set::UnknownWord;
 pub use controls::{CONTROLS, RULE, TITLE};
 pub use coverage::{ByRequirement, Cause, Coverage, ErrorKind, Failure, Reason, RegionFact, Requirement, Status};
 pub use cron::CronLine;
-pub use figures::{counted, grouped, hex, inert, percent, shortened};
+pub use figures::{counted, grouped, hex, inert, percent, ratio, shortened};
 pub use findings::{Access, Finding, FindingsCount, ReadRule, TypeCount};
 pub use region::{Partition, Region};
 pub use scan::{
