@@ -117,9 +117,12 @@ pub async fn run(config: &Config, stop: &CancellationToken, mut parts: Parts) ->
     let wakeups = Wakeups::start().await.context("starting the scheduler")?;
     let mut watched = Vec::new();
     for organization in &config.organizations {
-        let timetable = Timetable::read(config.schedule_of(organization), &organization.name)?;
+        let name = &organization.name;
+        let timetable = Timetable::read(config.schedule_of(organization), name)
+            .with_context(|| format!("reading the schedule of organization `{name}`"))?;
         let wake = Arc::new(Notify::new());
-        wakeups.add(&timetable, Arc::clone(&wake)).await.context("scheduling the scans")?;
+        let added = wakeups.add(&timetable, Arc::clone(&wake)).await;
+        added.with_context(|| format!("scheduling the scans of organization `{name}`"))?;
         let engine = shared.engine(config, organization).await?;
         watched.push(Watched::new(&engine, timetable.clone()));
         let follower = Follower::new(engine, timetable, config.remediation.clone());
@@ -196,7 +199,7 @@ async fn keep(store: &dyn Store, retention: &config::Retention, stop: &Cancellat
             pruned = store.prune(&now, false) => match pruned {
                 Ok(pruned) => {
                     done = Some(now);
-                    info!(visits = pruned.visits, intervals = pruned.intervals, "let go of what is older than it is kept");
+                    info!(visits = pruned.visits, intervals = pruned.intervals, "deleted what is older than it is kept");
                 }
                 Err(error) => warn!("what is older than it is kept stays for now: {error}"),
             },

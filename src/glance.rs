@@ -171,9 +171,9 @@ async fn changes(store: &dyn Store, of: &str, since: DateTime<Utc>) -> Result<Ve
         }
     }
     for row in ask(store, &unread).await?.rows {
-        add("can be read no more", true, &row[0], &row[1]);
+        add("became unreadable", true, &row[0], &row[1]);
     }
-    let shown = ["lost coverage", "new gaps", "gained coverage", "gone, or left out", "can be read no more"];
+    let shown = ["lost coverage", "new gaps", "gained coverage", "gone, or left out", "became unreadable"];
     let changed = |what| {
         let (is_bad, regions) = by_kind.remove(what)?;
         let mut by_region: Vec<(String, i64)> = regions.into_iter().collect();

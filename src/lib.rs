@@ -10,7 +10,7 @@
 //! # The dependency rule
 //!
 //! ```text
-//! model, clock  <-  evaluate, config, metrics  <-  aws | store  <-  scan  <-  alerts, remediate  <-  schedule  <-  glance, health  <-  http  <-  daemon, cli, main
+//! model, clock  <-  evaluate, config, metrics  <-  aws | store, export  <-  scan  <-  alerts, remediate, security_hub  <-  schedule  <-  glance, health  <-  http  <-  daemon, cli, main
 //! ```
 //!
 //! Never the other way; [`aws`] and [`store`] never see each other. Each dependency has one home: the AWS SDK in

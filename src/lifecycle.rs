@@ -103,7 +103,7 @@ impl Parts {
     }
 }
 
-/// Tells the service manager that the process has started, or ends (`sd_notify(3)`). Without one, it is nobody.
+/// Tells the service manager that the process has started, or ends (`sd_notify(3)`). Without one, this does nothing.
 pub fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("the service manager cannot be told: {error}");

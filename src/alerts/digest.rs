@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use crate::config::Alert;
-use crate::model::{Account, CronLine, Event, EventKind, OwnedBy, Region, Severity, Standing};
+use crate::model::{Account, CronLine, Event, EventKind, OwnedBy, Region, Severity, Standing, counted};
 use crate::store::query::{ask, instant, literal};
 use crate::store::{Cell, RowSink, Store, StoreError};
 
@@ -41,7 +41,7 @@ pub async fn keep_if_due(store: &dyn Store, alert: &Alert, now: DateTime<Utc>) -
         id,
         kind: EventKind::Digest,
         severity: Severity::Low,
-        title: format!("digest: {open} incidents open, since {}", since.format("%Y-%m-%d %H:%M UTC")),
+        title: format!("digest: {} open, since {}", counted(open, "incident"), since.format("%Y-%m-%d %H:%M UTC")),
         at: due,
         organization_name: None,
         organization_id: None,

@@ -38,10 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// For how long a process that says nothing keeps a channel. More than any attempt may take.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// After what a message is tried again: twice as long each time.
+/// After what a message is tried again first. The pause doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// And no longer than this.
+/// The longest pause between two attempts to send a message.
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 
 /// Why there can be no alerts.
@@ -114,7 +114,7 @@ impl Alerts {
         self.leave().await;
     }
 
-    /// Has it known that people are told, so that nobody who tells nobody looks for incidents first.
+    /// Registers the channels, so that a process without channels leaves incidents to us.
     async fn register(&self) {
         let names: Vec<&str> = self.told.iter().map(|alert| alert.name.as_str()).collect();
         if let Err(error) = bounded(self.store.keep_channels(&names)).await {

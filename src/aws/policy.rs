@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::{ACCESS_ANALYZER, Operation};
 
-/// What the audit calls in each account; the last only where findings are counted.
+/// What the audit calls in each account; `GetFindingsStatistics` only where findings are counted.
 const AUDIT: &[Operation] = &[Operation::ListAnalyzers, Operation::ListRegions, Operation::GetFindingsStatistics];
 
 /// What reading findings one by one calls in each account (`findings.detail`).
 const READ_FINDINGS: &[Operation] = &[Operation::ListFindings, Operation::ListFindingsV2, Operation::ListArchiveRules];
 
-/// What reading the organization calls. Those before the last only where `Account.Paths` is absent, or tags are selected by; the last
-/// only for a remediation plan.
+/// What reading the organization calls: `ListRoots` and what lists what is below a root or an OU only where `Account.Paths` is absent,
+/// `ListTagsForResource` only where accounts are chosen by tag, `ListAwsServiceAccess` only for a remediation plan.
 const READ: &[Operation] = &[
     Operation::DescribeOrganization,
     Operation::ListAccounts,

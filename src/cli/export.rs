@@ -229,7 +229,9 @@ async fn tell(loaded: &crate::config::Loaded, organization: Option<&str>) -> Res
         (true, _) => Err(Failure::Interrupted),
         (false, 0) if unbegun > 0 => Err(Failure::Reported),
         (false, 0) => Ok(()),
-        (false, failed) => Err(Failure::Failed(anyhow::anyhow!("{failed} findings were not imported"))),
+        (false, failed) => {
+            Err(Failure::Failed(anyhow::anyhow!("not imported: {}", crate::model::counted(failed, "finding"))))
+        }
     }
 }
 

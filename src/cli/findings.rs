@@ -143,7 +143,8 @@ impl List {
             (_, false) => {}
         }
         if failed.whole() > 0 {
-            eprintln!("trustwatch: {failed} analyzers could not be read the last time: `findings_readings` says why");
+            let analyzers = counted(failed.whole(), "analyzer");
+            eprintln!("trustwatch: {analyzers} could not be read the last time: `findings_readings` says why");
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ enum Command {
     Config(config::Config),
     /// Bring the database's schema up to date, or move a history from SQLite to Postgres.
     Migrate(migrate::Migrate),
-    /// Let go of old visits.
+    /// Delete old visits.
     Prune(prune::Prune),
     /// Close an organization that was taken out of the configuration.
     Retire(retire::Retire),

@@ -1,4 +1,4 @@
-//! `trustwatch prune`: lets go of what is older than it is kept.
+//! `trustwatch prune`: deletes what is older than it is kept.
 
 use clap::Args;
 
@@ -7,10 +7,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::model::counted;
 use crate::store::{self, Access, Retention};
 
-/// Let go of visits and intervals that are older than the configuration keeps them. `trustwatch run` does so by itself.
+/// Delete visits and intervals that are older than the configuration keeps them. `trustwatch run` does so by itself.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  trustwatch prune --dry-run     what would go?\n  trustwatch prune\n\n\
-    How long what is kept: [store.retention] in the configuration.")]
+    How long each kind is kept: [store.retention] in the configuration.")]
 pub struct Prune {
     /// Say what would go, and change nothing.
     #[arg(long)]
@@ -29,8 +29,8 @@ impl Prune {
         let pruned = store.prune(&retention, self.dry_run).await;
         store.close().await;
         let pruned = pruned?;
-        let Some(by) = pruned.by else { return say("there is no completed scan: nothing is old") };
-        let verb = if self.dry_run { "would let go of" } else { "let go of" };
+        let Some(by) = pruned.by else { return say("nothing was scanned yet: nothing is old") };
+        let verb = if self.dry_run { "would delete" } else { "deleted" };
         let day = |instant: chrono::DateTime<chrono::Utc>| instant.format("%Y-%m-%d").to_string();
         say(&format!(
             "{verb} {}: every one from before {} but one of each account and day, and all from before {}",

@@ -226,7 +226,7 @@ async fn apply(loaded: &Loaded, file: &Path) -> Result<(), Failure> {
         return Err(Failure::Interrupted);
     }
     if undone > 0 {
-        return Err(Failure::Failed(anyhow::anyhow!("{undone} of {} steps are not done", applied.len())));
+        return Err(Failure::Failed(anyhow::anyhow!("not done: {undone} of {}", counted(applied.len(), "step"))));
     }
     say(&format!("{} done; `trustwatch scan` shows the coverage", counted(applied.len(), "step")))
 }

@@ -151,7 +151,7 @@ impl Scan {
             };
             let rows: i64 = scans.iter().map(|(report, _)| of(report)).sum();
             if self.fail_on.contains(&status) && rows > 0 {
-                matched.push(format!("{rows} account × regions are {word}"));
+                matched.push(format!("{word}: {}", counted(rows, "account × region")));
             }
         }
         if matched.is_empty() { Ok(()) } else { Err(Failure::Matched(format!("--fail-on: {}", matched.join(", ")))) }

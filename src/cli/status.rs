@@ -132,7 +132,7 @@ fn render(name: &str, glance: &Glance, now: DateTime<Utc>, style: Style, text: &
             .map(|(region, number)| format!("{} {}", clean(region), grouped(*number)))
             .collect();
         let more = by_region.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more regions") } else { String::new() };
+        let more = if more > 0 { format!(" and {}", counted(more, "more region")) } else { String::new() };
         let figure = format!("{:>9}", grouped(changed.sum()));
         let figure = if changed.is_bad { style.bad(&figure) } else { style.good(&figure) };
         let _ = writeln!(text, "  {figure}  {}: {}{more}", changed.what, named.join(", "));

@@ -1,4 +1,4 @@
-//! Colour where there is a terminal, and numbers that a person can read.
+//! Colour where there is a terminal.
 
 use std::io::IsTerminal;
 

@@ -20,7 +20,7 @@ const SHORTEST_KEY: usize = 16;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alerting {
-    /// For how many scans on end an account × region has to be `unknown` before that is an incident.
+    /// For how many scans in a row an account × region has to be `unknown` before that is an incident.
     #[schemars(range(min = 1, max = 1000))]
     pub unknown_for_scans: u32,
     /// Below which share of what applies, measured, a scan is an incident (`measured_ratio` in `scan_summary`).
@@ -73,7 +73,7 @@ pub struct Alert {
     /// The text of messages, in the language of Jinja, over the event as `docs/alerts.md` describes it. Without one: ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// What matters less is not told.
+    /// Incidents below this severity are not sent.
     #[serde(default = "everything")]
     pub min_severity: Severity,
     /// Which kinds of change are told; every one without it. A change of the configuration never is.

@@ -28,13 +28,12 @@ pub struct Store {
     /// Whether `scan` and `run` bring the schema up to date when they start. Where it is off, `trustwatch migrate` does,
     /// and an outdated schema is refused.
     pub migrate_on_start: bool,
-    /// How long the database may be away in the middle of a scan: so long it is waited for, and the scan goes on afterwards. One
-    /// that waited longer ends as `incomplete`.
+    /// How long a scan waits for a database that is away, before it ends as `incomplete`.
     pub max_outage: TimeSpan,
     /// How long a process of several that share a Postgres database may say nothing before the others take over the accounts
     /// that it was visiting.
     pub lease: TimeSpan,
-    /// How long what is kept.
+    /// How long each kind of record is kept.
     pub retention: Retention,
 }
 
@@ -156,7 +155,7 @@ fn postgres_problem(url: &str) -> Option<&'static str> {
     None
 }
 
-/// How long what is kept. `trustwatch run` lets go of the rest once a day, `trustwatch prune` whenever it is asked. Scans,
+/// How long each kind of record is kept. `trustwatch run` deletes the rest once a day, `trustwatch prune` whenever it is asked. Scans,
 /// their counts and trends are kept for ever.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

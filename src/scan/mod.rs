@@ -1,8 +1,8 @@
 //! The engine of a scan: `discover → assume → audit → evaluate → store`.
 //!
 //! Accounts stream in page by page and are audited many at once; only their evaluation waits for the owners of the
-//! organization's analyzers. One account, one region or one page that fails is a row with its reason. Only "the accounts
-//! cannot be listed or believed", "no account could be entered" and "the store is gone" end a scan early.
+//! organization's analyzers. One account, one region or one page that fails is a row with its reason. A scan ends early only where the
+//! accounts cannot be listed or believed, no account could be entered, the store is gone, its time is over, or it is told to.
 
 mod account;
 mod costs;
@@ -48,7 +48,7 @@ pub use progress::{Progress, Snapshot};
 pub use selection::Selection;
 pub use sessions::Sessions;
 
-/// For how long a scan may have been left alone and be gone on with. The accounts that are left are judged by what the owners of
+/// For how long a scan may have been left alone and still be resumed. The accounts that are left are judged by what the owners of
 /// the organization's analyzers said before that.
 const LEFT_BEHIND: TimeDelta = TimeDelta::minutes(30);
 
@@ -156,7 +156,7 @@ impl Engine {
         let what = match joined.how {
             How::Began => "scan begins",
             How::Joined => "scan begins here: others are at it",
-            How::Resumed => "scan goes on where a process that ended had left it",
+            How::Resumed => "scan is resumed where another process left it",
         };
         info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "{what}");
         let bytes_before: HashMap<Operation, u64> =

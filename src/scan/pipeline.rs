@@ -115,7 +115,8 @@ struct Flow<'a> {
     waiting: VecDeque<Audit>,
     /// What this process has claimed and not recorded.
     held: BTreeMap<AccountId, Account>,
-    /// Whether a visit came too late: what was its own meanwhile once more, the store counts as ours.
+    /// Whether a visit came too late to be written. The store may hold a claim in our name that `held` does not list: it is released
+    /// before the next claim.
     was_late: bool,
     /// What the owners said so far.
     view: OrganizationView,
@@ -138,7 +139,7 @@ struct Beat {
 impl<'a> Flow<'a> {
     fn new(engine: &'a Engine, begun: &'a Begun<'a>, progress: &'a Progress, recorder: &'a Recorder<'a>) -> Self {
         let discovered = &begun.known.discovered;
-        // Of a scan that is gone on with, some of the time is over.
+        // Of a scan that is resumed, some of the time is over.
         let spent = (engine.clock.now() - begun.started_at).max(TimeDelta::zero()).to_std().unwrap_or_default();
         let mut flow = Self {
             engine,
@@ -170,7 +171,6 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Works until the scan is done, or has to stop.
     /// Whether so many accounts wait for the owners that no other is entered before them.
     fn waits_for_owners(&self) -> bool {
         let is_owner_next = self.claimed.front().is_some_and(|next| next.is_owner);
@@ -205,6 +205,7 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Works until the scan is done, or has to stop.
     #[expect(clippy::too_many_lines, reason = "what may happen next is seen in one place")]
     async fn work(&mut self, stop: &CancellationToken) -> Result<Option<Stop>, StoreError> {
         let Begun { scan_id, costs, sessions, patience, .. } = *self.begun;

@@ -99,7 +99,7 @@ impl Follower {
         };
         if at_work {
             match self.scan(Request::to_take_part(), stop).await {
-                // It has ended meanwhile, or could not be gone on with and is closed.
+                // It has ended meanwhile, or could not be resumed and is closed.
                 Err(StoreError::NothingAtWork(_)) => return Box::pin(self.try_tick(stop)).await,
                 scanned => {
                     self.is_starting |= is_left(&scanned);

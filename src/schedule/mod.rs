@@ -48,7 +48,7 @@ impl Timetable {
         Ok(Self {
             line: CronLine::parse(cron)?,
             text: cron.clone(),
-            zone: time_zone.parse().map_err(|error| anyhow::anyhow!("schedule.time_zone: {error}"))?,
+            zone: time_zone.parse().map_err(|error| anyhow::anyhow!("schedule.time_zone = {time_zone:?}: {error}"))?,
             jitter: jitter.0,
             on_start: *on_start,
             missed: *missed,

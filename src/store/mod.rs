@@ -105,12 +105,12 @@ impl Retention {
     }
 }
 
-/// What was let go of, or would be.
+/// What was deleted, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Visits.
     pub visits: u64,
-    /// Intervals of coverage and of analyzers.
+    /// Intervals: of coverage, exemptions, analyzers, and findings and their counts.
     pub intervals: u64,
     /// By what: never by a later day than that of the newest scan that went through. `None` where there is no such scan, and nothing
     /// goes.
@@ -133,7 +133,7 @@ pub trait RowSink: Send {
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Begins a scan; or joins the one that is at work for the organization, or goes on with one that a dead process left
-    /// behind, where it is the same in kind and configuration. One that cannot be gone on with is closed as `incomplete`; so is one
+    /// behind, where it is the same in kind and configuration. One that cannot be resumed is closed as `incomplete`; so is one
     /// of any other name that nobody can go on with any more.
     async fn begin_scan(&self, scan: &NewScan, worker: &str) -> Result<Joined, StoreError>;
 
@@ -158,8 +158,8 @@ pub trait Store: Send + Sync {
     /// Whether this process is the one that lists the accounts: where nobody does, it is from now on.
     async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError>;
 
-    /// Adds accounts that are to be visited; those that are there already, or recorded, stay as they are. Of a process that
-    /// lists them no longer, as of any process here, nothing is taken: [`StoreError::ClaimLost`].
+    /// Adds accounts that are to be visited; those that are there already, or recorded, stay as they are. [`StoreError::ClaimLost`] where
+    /// this process is not the one that lists them any more.
     async fn add_accounts(&self, scan: ScanId, worker: &str, accounts: &[Listed]) -> Result<(), StoreError>;
 
     /// Says that the list has ended, and why if not well.
@@ -242,7 +242,8 @@ pub trait Store: Send + Sync {
     /// Leaves a scan that goes on without this process: gives back what it claimed, and adds what it cost.
     async fn leave_scan(&self, scan: ScanId, worker: &str, cost: &ScanCost) -> Result<(), StoreError>;
 
-    /// Ends a scan: closes accounts that have left, and what is known in other organizations of those that it found, and adds up. Others who take part find it ended, and leave.
+    /// Ends a scan: closes accounts that have left, closes in other organizations those that it found in its own, and writes the totals.
+    /// Others who take part find it ended, and leave.
     async fn finish_scan(
         &self,
         scan: ScanId,
@@ -321,11 +322,11 @@ pub trait Store: Send + Sync {
     /// Lets other processes send for the channels that this one has sent for.
     async fn leave_channels(&self, worker: &str) -> Result<(), StoreError>;
 
-    /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go. A clock that is ahead
     /// Closes what is known of an organization that is scanned no more, by its last name in the configuration: its members as if they had
     /// left, and its incidents. Says how many members there were; `None` where nothing is known of it.
     async fn retire(&self, organization_name: &str, at: DateTime<Utc>) -> Result<Option<u64>, StoreError>;
 
+    /// Lets go of what is older than it is kept, in small steps that no scan waits for; or says what would go. A clock that is ahead
     /// lets nothing go that the newest scan that went through would keep; and where another process is at it, the rest is that one's.
     async fn prune(&self, retention: &Retention, dry_run: bool) -> Result<Pruned, StoreError>;
 

@@ -172,7 +172,12 @@ async fn shape(
         Some("timestamp with time zone") => Ok(Kind::Stamp),
         Some("jsonb") => Ok(Kind::Document),
         Some("text") => Ok(Kind::Text),
-        other => Err(StoreError::Transfer(format!("{table}.{name} is {other:?} there"))),
+        Some(other) => Err(StoreError::Transfer(format!(
+            "the column {table}.{name} of the Postgres database has the type {other}, which this version does not know; use a newer trustwatch"
+        ))),
+        None => Err(StoreError::Transfer(format!(
+            "the Postgres database has no column {table}.{name}; run `trustwatch migrate` there"
+        ))),
     };
     let columns = here.iter().map(|(name, _)| Ok((name.clone(), kind(name)?))).collect::<Result<_, StoreError>>()?;
     Ok(Shape { table, columns, key: key.into_iter().map(|(_, at)| at).collect() })

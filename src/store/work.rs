@@ -25,7 +25,7 @@ pub struct NewScan {
     pub configuration_hash: String,
     /// The program's version.
     pub version: String,
-    /// A scan that a dead process left behind is gone on with if it began no earlier than this. One of another name that was last heard
+    /// A scan that a dead process left behind is resumed if it began no earlier than this. One of another name that was last heard
     /// of before this is ended.
     pub resumes_from: DateTime<Utc>,
     /// And if something was recorded in it, or somebody alive in it, no earlier than this.
@@ -61,7 +61,7 @@ pub enum How {
 pub enum Clash {
     /// It is configured under this name too: each would overwrite the other's results.
     NamedToo(String),
-    /// The scan is, or the name is that, of this organization, by AWS's id, which has members: its results would stand still beside the others.
+    /// The scan, or its name in the configuration, is of this other organization, by AWS's id, which has members already.
     OfAnother(String),
 }
 

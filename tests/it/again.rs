@@ -1,4 +1,4 @@
-//! Scans that are gone on with, and processes that come back: by whose word, and of when, the rest is judged.
+//! Scans that are resumed, and processes that come back: by whose word, and of when, the rest is judged.
 
 use std::sync::Arc;
 

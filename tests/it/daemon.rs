@@ -148,7 +148,7 @@ async fn term_in_the_middle_of_a_scan_hands_it_back_with_exit_code_0_and_the_nex
     assert_eq!(ask("SELECT state FROM scan_summary WHERE scan_id = 1"), "running");
     sim.weather(vec![]);
     let mut daemon = Daemon::start(&sim, folder.path(), &["run"]);
-    daemon.wait_for("scan goes on where a process that ended had left it");
+    daemon.wait_for("scan is resumed where another process left it");
     daemon.wait_for("scan ended");
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.end(), Some(0), "{}", daemon.seen);

@@ -143,7 +143,7 @@ async fn where_it_cannot_be_told_the_others_are_and_it_is_told_the_next_time() {
     assert!(ran.stdout.contains("17 not imported: sts:AssumeRole"), "{}", ran.stdout);
     assert!(ran.stdout.contains("`TrustwatchSecurityHub` (export.security_hub_role)"), "{}", ran.stdout);
     assert!(ran.stdout.contains(&format!("for example {management} {REGION}")), "{}", ran.stdout);
-    assert!(ran.stderr.contains("18 findings were not imported"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not imported: 18 findings"), "{}", ran.stderr);
 
     // Where Security Hub is not enabled there is nobody to tell: that is said, and is no failure.
     sim.change(&Change::AllowAll { account: management });

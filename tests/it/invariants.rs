@@ -254,7 +254,7 @@ pub async fn hold(store: &dyn Store, what: &str) {
     hold_but(store, what, &[]).await;
 }
 
-/// The same after old visits were let go of.
+/// The same after old visits were deleted.
 pub async fn hold_after_pruning(store: &dyn Store, what: &str) {
     hold_but(store, what, &OF_EVERY_VISIT).await;
 }

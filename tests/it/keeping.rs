@@ -230,7 +230,7 @@ async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
     };
     let joined = store.begin_scan(&resumed, "new").await.unwrap();
     assert_eq!((joined.scan_id, joined.how), (70002, How::Resumed));
-    assert!(!store.beat(70002, "new").await.unwrap().listed, "it is gone on with from its beginning");
+    assert!(!store.beat(70002, "new").await.unwrap().listed, "it is resumed from its beginning");
     let summary = "SELECT scan_id, accounts, bound_by, store_seconds FROM scan_summary WHERE scan_id = 70000";
     assert_eq!(rows(store.as_ref(), summary).await, [["70000", "3", "null", "null"]]);
     sample::fill(store.as_ref()).await;
@@ -306,7 +306,7 @@ async fn dying_between_any_two_statements_leaves_the_truth(kept: Kept) {
         story.complete_scan().await;
         invariants::hold(story.store.as_ref(), &what).await;
         let states = "SELECT state, count(*) FROM scan_summary GROUP BY state ORDER BY state";
-        // What died is gone on with.
+        // What died is resumed.
         assert_eq!(story.rows(states).await, [["completed".to_owned(), (round + 2).to_string()]], "{what}");
     }
 }

@@ -50,7 +50,7 @@ async fn it_says_what_holds_what_changed_and_what_is_wrong() {
     assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 0);
     let lost = status().await;
     for expected in
-        ["4  lost coverage: eu-west-1 4", "19  can be read no more: ", "and 16 more regions", "19 could not be read"]
+        ["4  lost coverage: eu-west-1 4", "19  became unreadable: ", "and 16 more regions", "19 could not be read"]
     {
         assert!(lost.contains(expected), "{expected}: {lost}");
     }
@@ -75,7 +75,7 @@ async fn what_is_seen_no_more_is_not_shown_as_it_was_and_what_is_old_is_called_o
     }
     assert_eq!(run_against(&sim, folder, &["scan"]).await.code, 1, "nobody can be entered");
     let blind = run_against(&sim, folder, &["status"]).await.stdout;
-    for expected in ["scan 2, just now", "can be read no more: ", "scan 2 is failed"] {
+    for expected in ["scan 2, just now", "became unreadable: ", "scan 2 is failed"] {
         assert!(blind.contains(expected), "{expected}: {blind}");
     }
     assert!(!blind.contains("  0 could not be read"), "{blind}");

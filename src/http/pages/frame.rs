@@ -131,7 +131,7 @@ pub fn href(path: &str, asks: &[(&str, &str)]) -> String {
     format!("{path}?{asks}")
 }
 
-/// The same page with another table of it, as CSV.
+/// The same page, asked for something else as well: a table as CSV, another part of a long one.
 pub fn same(path: &str, asks: &BTreeMap<String, String>, more: &[(&str, &str)]) -> String {
     let mut asks: BTreeMap<&str, &str> = asks.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     asks.extend(more.iter().copied());

@@ -17,16 +17,16 @@ const BUDGET: f64 = 1000.0;
 /// What each call adds to the budget: in the long run one call in five may be repeated.
 const EARNED: f64 = 0.2;
 
-/// A region is out when this many attempts in a row had no answer, …
+/// A region is out when this many attempts in a row had no answer for as long as one attempt may take.
 const FAILURES_IN_A_ROW: u32 = 64;
 
-/// … and is then asked this often whether it is back.
+/// How often a region that is out is asked whether it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// The health of every region that was asked in one scan.
 #[derive(Debug)]
 pub struct Health {
-    /// … for this long: the time that one attempt may take.
+    /// For how long a region has to be silent to be out: the time that one attempt may take.
     silence: Duration,
     regions: Mutex<HashMap<Region, State>>,
 }

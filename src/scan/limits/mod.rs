@@ -1,4 +1,5 @@
-//! How much at once, how fast, and how often again. Every call to AWS goes through here.
+//! How much at once, how fast, and how often again. Every call to AWS goes through here, but for those that nobody waits for: messages
+//! to Amazon SNS, and what a health check asks of STS.
 
 mod health;
 mod rate;

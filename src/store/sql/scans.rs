@@ -120,7 +120,7 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
     let joined = match joined {
         Some(joined) => joined,
         None if !scan.begins => {
-            // What could not be gone on with is closed all the same.
+            // What could not be resumed is closed all the same.
             transaction.commit().await.doing(DOING)?;
             return Err(StoreError::NothingAtWork(scan.organization_name.clone()));
         }
