@@ -32,7 +32,7 @@ resource "aws_cloudformation_stack_set" "member_role" {
   }
 
   operation_preferences {
-    failure_tolerance_percentage = 10
+    failure_tolerance_percentage = 100
     max_concurrent_percentage    = 100
   }
 
@@ -50,5 +50,17 @@ resource "aws_cloudformation_stack_set_instance" "member_role" {
 
   deployment_targets {
     organizational_unit_ids = var.organizational_unit_ids
+  }
+
+  # An account that refuses the role keeps it from no other; thousands of accounts take longer than the half hour of the default.
+  operation_preferences {
+    failure_tolerance_percentage = 100
+    max_concurrent_percentage    = 100
+  }
+
+  timeouts {
+    create = "6h"
+    update = "6h"
+    delete = "6h"
   }
 }

@@ -1,5 +1,5 @@
 # The role by which a plan of trustwatch is applied to one account: it creates and deletes analyzers, archives
-# their findings, and nothing else.
+# their findings, sees which organization it is in, and nothing else.
 
 terraform {
   required_version = ">= 1.5"
