@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::alerts::{Alerts, NoChannel};
+use crate::alerts::{Alerts, ChannelError};
 use crate::aws::{Aws, ConnectSettings, Operation};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Organization};
@@ -17,7 +17,7 @@ use crate::health::{Health, Watched};
 use crate::http;
 use crate::lifecycle::{self, Parts};
 use crate::metrics::Metrics;
-use crate::scan::{Allowance, Engine};
+use crate::scan::{Engine, ProcessLimits};
 use crate::schedule::{Follower, Timetable, Wakeups};
 use crate::store::{self, Access, Retention, Store, StoreError};
 
@@ -27,7 +27,7 @@ const RETENTION_LOOKS: Duration = Duration::from_mins(10);
 /// What the engines of one process share.
 pub struct Shared {
     /// What they may do together.
-    pub allowance: Arc<Allowance>,
+    pub process_limits: Arc<ProcessLimits>,
     /// Where they keep results.
     pub store: Arc<dyn Store>,
     /// The name of the process: the host, the process's number, and what tells it from an earlier process with both, as a
@@ -53,14 +53,14 @@ impl Shared {
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy();
         let worker = format!("{host}:{}:{:06x}", std::process::id(), fastrand::u32(..0x0100_0000));
-        Ok(Self { allowance: Arc::new(Allowance::new(&config.limits)), store, worker })
+        Ok(Self { process_limits: Arc::new(ProcessLimits::new(&config.limits)), store, worker })
     }
 
     /// What tells people of incidents.
     ///
     /// # Errors
     /// Where a channel cannot be prepared.
-    pub async fn alerts(&self, config: &Config) -> Result<Alerts, NoChannel> {
+    pub async fn alerts(&self, config: &Config) -> Result<Alerts, ChannelError> {
         Alerts::open(config, Arc::clone(&self.store), Arc::new(SystemClock), self.worker.clone()).await
     }
 
@@ -80,7 +80,7 @@ impl Shared {
                 .collect(),
             limits: config.limits.clone(),
             findings: config.findings,
-            allowance: Arc::clone(&self.allowance),
+            process_limits: Arc::clone(&self.process_limits),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
             worker: self.worker.clone(),

@@ -113,8 +113,8 @@ pub fn notify(state: sd_notify::NotifyState<'_>) {
 /// Tells the service manager's watchdog, as often as it asks for, that the process is alive, until `stop`.
 pub async fn feed_watchdog(stop: &CancellationToken) {
     let Some(most) = sd_notify::watchdog_enabled() else { return stop.cancelled().await };
-    let mut beats = tokio::time::interval(most / 3);
-    while stop.run_until_cancelled(beats.tick()).await.is_some() {
+    let mut heartbeats = tokio::time::interval(most / 3);
+    while stop.run_until_cancelled(heartbeats.tick()).await.is_some() {
         notify(sd_notify::NotifyState::Watchdog);
     }
 }

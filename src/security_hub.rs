@@ -55,7 +55,7 @@ pub struct Told {
 
 /// Why nothing was told.
 #[derive(Debug, thiserror::Error)]
-pub enum NotTold {
+pub enum ImportError {
     /// AWS does not say who we are.
     #[error(transparent)]
     Discover(#[from] DiscoverError),
@@ -71,11 +71,11 @@ pub enum NotTold {
 ///
 /// # Errors
 /// Where nothing can be begun, or the store fails. What fails in an account or a region is in [`Told`].
-pub async fn tell(engine: &Engine, settings: &Export, stop: &CancellationToken) -> Result<Told, NotTold> {
+pub async fn tell(engine: &Engine, settings: &Export, stop: &CancellationToken) -> Result<Told, ImportError> {
     let store: &dyn Store = engine.store.as_ref();
     let name = &engine.organization.name;
     let ground = store.hub_ground(name).await?.ok_or(ExportError::Nothing)?;
-    let limits = Limits::new(Arc::clone(&engine.allowance));
+    let limits = Limits::new(Arc::clone(&engine.process_limits));
     let sessions = Sessions::of(engine, &limits).await?;
     let teller =
         Teller { engine, settings, limits: &limits, sessions: &sessions, organization: &ground.organization_id };

@@ -96,7 +96,7 @@ pub async fn record(store: &dyn Store, number: i64, world: &World) -> (ScanId, D
     let discovered =
         Discovered { organization_id: "o-bench".into(), management: None, owners: Vec::new(), owners_known: true };
     store.keep_discovered(scan, &discovered).await.expect("an organization");
-    assert!(store.take_listing(scan, worker).await.expect("nobody else lists"));
+    assert!(store.acquire_listing(scan, worker).await.expect("nobody else lists"));
     for batch in visits.chunks(BATCH) {
         let listed: Vec<Listed> =
             batch.iter().map(|visit| Listed { account: visit.account.clone(), is_owner: false }).collect();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::NoChannel;
+use super::ChannelError;
 use super::email::Email;
 #[cfg(feature = "sns")]
 use super::sns::Topic;
@@ -14,7 +14,7 @@ use crate::model::{Event, EventKind, GapSeen, Incident, IncidentKind, Severity, 
 /// A message was not taken; why. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotSent(pub String);
+pub struct SendError(pub String);
 
 /// A channel, ready to send.
 pub struct Channel {
@@ -36,8 +36,8 @@ impl Channel {
     ///
     /// # Errors
     /// Where a client cannot be built, or the template fails on an event such as ours.
-    pub async fn open(alert: &Alert, limits: &Limits) -> Result<Self, NoChannel> {
-        let failed = |problem: String| NoChannel { channel: alert.name.clone(), problem };
+    pub async fn open(alert: &Alert, limits: &Limits) -> Result<Self, ChannelError> {
+        let failed = |problem: String| ChannelError { channel: alert.name.clone(), problem };
         let text = Text::new(alert.template.as_deref()).map_err(failed)?;
         let means = match alert.channel {
             ChannelKind::Webhook => Webhook::new(alert).map(Means::Webhook),
@@ -63,7 +63,7 @@ impl Channel {
     ///
     /// # Errors
     /// Where it was not taken.
-    pub async fn send(&self, event: &Event, now: DateTime<Utc>) -> Result<(), NotSent> {
+    pub async fn send(&self, event: &Event, now: DateTime<Utc>) -> Result<(), SendError> {
         match &self.means {
             Means::Webhook(webhook) => webhook.send(event, &self.text.of(event), now).await,
             Means::Slack(slack) => slack.send(event, &self.text).await,

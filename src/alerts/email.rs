@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use super::channel::NotSent;
+use super::channel::SendError;
 use crate::config::{Alert, Security};
 use crate::model::{Event, hex};
 
@@ -59,8 +59,8 @@ impl Email {
         })
     }
 
-    pub async fn send(&self, event: &Event, text: &str) -> Result<(), NotSent> {
-        let failed = |error: lettre::error::Error| NotSent(format!("the message cannot be written: {error}"));
+    pub async fn send(&self, event: &Event, text: &str) -> Result<(), SendError> {
+        let failed = |error: lettre::error::Error| SendError(format!("the message cannot be written: {error}"));
         // The same however often it is sent, so that a mailbox can tell.
         let id = format!("<{}@trustwatch>", hex(&Sha256::digest(&event.id)[..16]));
         let mut message = Message::builder()
@@ -91,12 +91,12 @@ impl Email {
             }
         }
         if let Some(problem) = waits {
-            return Err(NotSent(problem));
+            return Err(SendError(problem));
         }
         let Progress { taken, refused, .. } = std::mem::take(&mut *progress);
         let Some(problem) = refused.values().next() else { return Ok(()) };
         if taken.is_empty() {
-            return Err(NotSent(problem.clone()));
+            return Err(SendError(problem.clone()));
         }
         let (refused, all) = (refused.len(), self.to.len());
         warn!(alert.id = event.id, "the message was not taken for {refused} of {all} addresses: {problem}");

@@ -7,7 +7,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
 
-use super::channel::NotSent;
+use super::channel::SendError;
 use crate::config::{Alert, Secret, is_public};
 
 /// How long a request may take.
@@ -43,12 +43,12 @@ impl Target {
         content_type: &str,
         body: String,
         with: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<(), NotSent> {
+    ) -> Result<(), SendError> {
         let request = self.client.post(self.url.expose()).header("content-type", content_type).body(body);
         // The URL is a secret, and what is answered may repeat it.
-        let failed = |error: reqwest::Error| NotSent(chain(&error.without_url()));
+        let failed = |error: reqwest::Error| SendError(chain(&error.without_url()));
         let status = with(request).send().await.map_err(failed)?.status();
-        if status.is_success() { Ok(()) } else { Err(NotSent(format!("the receiver answered {status}"))) }
+        if status.is_success() { Ok(()) } else { Err(SendError(format!("the receiver answered {status}"))) }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use channel::{Channel, NotSent, sample};
+pub use channel::{Channel, SendError, sample};
 pub use text::Text;
 
 use crate::clock::Clock;
@@ -47,7 +47,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 /// Why there can be no alerts.
 #[derive(Debug, thiserror::Error)]
 #[error("alerts `{channel}`: {problem}")]
-pub struct NoChannel {
+pub struct ChannelError {
     /// The channel.
     pub channel: String,
     /// What is wrong with it.
@@ -74,7 +74,7 @@ impl Alerts {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         worker: String,
-    ) -> Result<Self, NoChannel> {
+    ) -> Result<Self, ChannelError> {
         let mut channels = Vec::new();
         for alert in &config.alerts {
             metrics::alert_channel(&alert.name);
@@ -143,7 +143,7 @@ impl Alerts {
 
     async fn settle_all(&self) {
         loop {
-            match bounded(self.store.settle_alerts(&self.rules, &self.told)).await {
+            match bounded(self.store.update_incidents(&self.rules, &self.told)).await {
                 Ok(None) => return,
                 Ok(Some(settled)) if settled.opened + settled.closed > 0 => {
                     info!(scan.id = settled.scan_id, opened = settled.opened, closed = settled.closed, "incidents");
@@ -185,10 +185,10 @@ impl Alerts {
 
     async fn send(&self, channel: &Channel, message: &Outgoing) -> Result<bool, StoreError> {
         let sent = tokio::time::timeout(PATIENCE, channel.send(&message.event, self.clock.now())).await;
-        let sent = sent.unwrap_or_else(|_| Err(NotSent(format!("no answer within {} s", PATIENCE.as_secs()))));
+        let sent = sent.unwrap_or_else(|_| Err(SendError(format!("no answer within {} s", PATIENCE.as_secs()))));
         let attempt = match sent {
             Ok(()) => Attempt::Delivered,
-            Err(NotSent(error)) => {
+            Err(SendError(error)) => {
                 let tried_for = message.tried_since.map_or(TimeDelta::zero(), |since| message.now - since);
                 if tried_for.to_std().unwrap_or_default() >= self.rules.give_up_after.0 {
                     error!(

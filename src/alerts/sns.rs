@@ -3,7 +3,7 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::channel::NotSent;
+use super::channel::SendError;
 use super::webhook::cloud_event;
 use crate::aws::{ConnectSettings, Once, Publisher};
 use crate::config::{Alert, Limits};
@@ -34,7 +34,7 @@ impl Topic {
         Ok(Self { publisher, arn, channel: alert.name.clone() })
     }
 
-    pub async fn send(&self, event: &Event, text: &str) -> Result<(), NotSent> {
+    pub async fn send(&self, event: &Event, text: &str) -> Result<(), SendError> {
         // Machines are told the event, and people the text.
         let message = json!({"default": cloud_event(event, text).to_string(), "email": text, "sms": event.title});
         let ascii = |c: char| {
@@ -52,6 +52,6 @@ impl Topic {
             .arn
             .strip_suffix(".fifo")
             .map(|_| Once { group: self.channel.clone(), id: hex(&Sha256::digest(&event.id)) });
-        self.publisher.publish(&self.arn, &subject, &message.to_string(), once).await.map_err(NotSent)
+        self.publisher.publish(&self.arn, &subject, &message.to_string(), once).await.map_err(SendError)
     }
 }

@@ -7,7 +7,7 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::channel::NotSent;
+use super::channel::SendError;
 use super::guard::Target;
 use super::text::Text;
 use crate::config::{Alert, Secret};
@@ -24,7 +24,7 @@ impl Webhook {
         Ok(Self { target: Target::new(alert)?, key: alert.secret.clone() })
     }
 
-    pub async fn send(&self, event: &Event, text: &str, now: DateTime<Utc>) -> Result<(), NotSent> {
+    pub async fn send(&self, event: &Event, text: &str, now: DateTime<Utc>) -> Result<(), SendError> {
         let body = cloud_event(event, text).to_string();
         let at = now.timestamp();
         let signature = self.key.as_ref().map(|key| sign(key, &event.id, at, &body)).transpose()?;
@@ -55,13 +55,13 @@ pub fn cloud_event(event: &Event, text: &str) -> Value {
 }
 
 /// The signature of a message (Standard Webhooks 1.0.0): HMAC-SHA256 over its id, the time and the body.
-fn sign(key: &Secret, id: &str, at: i64, body: &str) -> Result<String, NotSent> {
+fn sign(key: &Secret, id: &str, at: i64, body: &str) -> Result<String, SendError> {
     let key = match key.expose().strip_prefix("whsec_").map(|encoded| STANDARD.decode(encoded)) {
         Some(Ok(key)) => key,
-        Some(Err(_)) => return Err(NotSent("`secret` begins with whsec_ and is not Base64 after it".to_owned())),
+        Some(Err(_)) => return Err(SendError("`secret` begins with whsec_ and is not Base64 after it".to_owned())),
         None => key.expose().as_bytes().to_vec(),
     };
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| NotSent(error.to_string()))?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| SendError(error.to_string()))?;
     mac.update(format!("{id}.{at}.{body}").as_bytes());
     Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
@@ -79,7 +79,7 @@ impl Slack {
         Ok(Self { target: Target::new(alert)? })
     }
 
-    pub async fn send(&self, event: &Event, text: &Text) -> Result<(), NotSent> {
+    pub async fn send(&self, event: &Event, text: &Text) -> Result<(), SendError> {
         let event = escaped(event)?;
         let text = shortened(&text.of(&event), SECTION);
         let section = json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
@@ -90,7 +90,7 @@ impl Slack {
 
 /// The same with the three characters replaced that mean something to Slack ("Formatting text for app surfaces"): an account's name
 /// calls nobody.
-fn escaped(event: &Event) -> Result<Event, NotSent> {
+fn escaped(event: &Event) -> Result<Event, SendError> {
     fn escape(value: &mut Value) {
         match value {
             Value::String(text) => *text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
@@ -101,7 +101,7 @@ fn escaped(event: &Event) -> Result<Event, NotSent> {
     }
     let mut value = json!(event);
     escape(&mut value);
-    serde_json::from_value(value).map_err(|error| NotSent(error.to_string()))
+    serde_json::from_value(value).map_err(|error| SendError(error.to_string()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::aws::{Aws, AwsError, Operation};
 use crate::config::{Config, Loaded, Organization};
 use crate::daemon;
 use crate::model::{Account, AccountId, AccountState, Discovered, counted};
-use crate::scan::{Allowance, Limits, Sessions, advise, fallback_regions, organization};
+use crate::scan::{Limits, ProcessLimits, Sessions, advise, fallback_regions, organization};
 use crate::store::{self, StoreError};
 
 /// Check credentials, permissions and the database; each line says what to do.
@@ -106,7 +106,7 @@ async fn examine(
     lines: &mut Lines,
 ) -> Result<(), Failure> {
     let aws = daemon::connect(config, organization_config).await?;
-    let limits = Limits::new(Arc::new(Allowance::new(&config.limits)));
+    let limits = Limits::new(Arc::new(ProcessLimits::new(&config.limits)));
     let deadline = Instant::now() + config.limits.visit_deadline.0;
     let sessions = match Sessions::begin(&aws, &limits, organization_config, deadline).await {
         Ok(sessions) => sessions,

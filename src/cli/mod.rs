@@ -134,13 +134,13 @@ impl NotFaults for serde_json::Error {}
 impl NotFaults for toml_edit::ser::Error {}
 impl NotFaults for crate::store::StoreError {}
 impl NotFaults for crate::export::ExportError {}
-impl NotFaults for crate::alerts::NoChannel {}
+impl NotFaults for crate::alerts::ChannelError {}
 impl NotFaults for crate::remediate::PlanError {}
-impl NotFaults for crate::remediate::NoPlan {}
-impl NotFaults for crate::remediate::Refused {}
-impl NotFaults for crate::remediate::Unbegun {}
+impl NotFaults for crate::remediate::PlanningError {}
+impl NotFaults for crate::remediate::ApplyError {}
+impl NotFaults for crate::remediate::ReviewError {}
 #[cfg(feature = "security-hub")]
-impl NotFaults for crate::security_hub::NotTold {}
+impl NotFaults for crate::security_hub::ImportError {}
 
 /// What every command can ask for.
 #[derive(Debug, Clone)]

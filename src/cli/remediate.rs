@@ -13,7 +13,7 @@ use crate::config::{Loaded, Organization};
 use crate::daemon::Shared;
 use crate::lifecycle;
 use crate::model::counted;
-use crate::remediate::{self, Applied, Came, Choices, Form, Plan};
+use crate::remediate::{self, Applied, Choices, Form, Plan, StepOutcome};
 use crate::store::Access;
 
 /// Steps that a table shows without --all; the file has all.
@@ -213,13 +213,13 @@ async fn apply(loaded: &Loaded, file: &Path) -> Result<(), Failure> {
     let mut undone = 0;
     for Applied { step, came } in &applied {
         let what = match came {
-            Came::Created => "created, ACTIVE".to_owned(),
-            Came::Already => "was there, ACTIVE".to_owned(),
-            Came::NotYetActive => "there, and not ACTIVE yet: apply the plan again to wait on".to_owned(),
-            Came::Failed(problem) => format!("failed: {}", clean(problem)),
-            Came::Stopped => "stopped: apply the plan again to go on".to_owned(),
+            StepOutcome::Created => "created, ACTIVE".to_owned(),
+            StepOutcome::Already => "was there, ACTIVE".to_owned(),
+            StepOutcome::NotYetActive => "there, and not ACTIVE yet: apply the plan again to wait on".to_owned(),
+            StepOutcome::Failed(problem) => format!("failed: {}", clean(problem)),
+            StepOutcome::Stopped => "stopped: apply the plan again to go on".to_owned(),
         };
-        undone += usize::from(!matches!(came, Came::Created | Came::Already));
+        undone += usize::from(!matches!(came, StepOutcome::Created | StepOutcome::Already));
         say(&format!("{step}: {what}"))?;
     }
     if stop.is_cancelled() && undone > 0 {

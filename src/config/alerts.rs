@@ -212,10 +212,10 @@ impl Alert {
     }
 
     /// Reads the files that hold secrets, and says what is wrong.
-    pub(super) fn settle(&mut self) -> Vec<Problem> {
+    pub(super) fn check(&mut self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut settle = |key: &'static [&'static str], secret: &mut _, file: Option<&PathBuf>, name: &str| {
-            if let Err((value, problem)) = Secret::settle(secret, file, name) {
+            if let Err((value, problem)) = Secret::resolve(secret, file, name) {
                 problems.push((key, value, problem));
             }
         };

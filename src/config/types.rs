@@ -88,7 +88,7 @@ impl Secret {
     ///
     /// # Errors
     /// The value of `name_file` to show, and what is wrong with it.
-    pub(super) fn settle(
+    pub(super) fn resolve(
         secret: &mut Option<Self>,
         file: Option<&PathBuf>,
         name: &str,

@@ -346,7 +346,7 @@ impl Check<'_> {
             }
             self.selector(&["alerts", &index, "accounts"], &alert.accounts);
             self.words(&["alerts", &index, "regions"], &alert.regions);
-            for (key, value, problem) in alert.settle() {
+            for (key, value, problem) in alert.check() {
                 self.fault(&[&["alerts", index.as_str()], key].concat(), value, problem);
             }
         }
@@ -359,7 +359,7 @@ impl Check<'_> {
         if let Some(problem) = store.schema_problem() {
             self.fault(&["store", "schema"], Some(quoted(&store.schema)), problem);
         }
-        if let Err((value, problem)) = Secret::settle(&mut store.password, store.password_file.as_ref(), "password") {
+        if let Err((value, problem)) = Secret::resolve(&mut store.password, store.password_file.as_ref(), "password") {
             self.fault(&["store", "password_file"], value, problem);
         }
         if !(LEASE.0..=LEASE.1).contains(&store.lease.0) {

@@ -91,13 +91,13 @@ pub async fn form() -> Response {
 
 /// What was typed in.
 #[derive(Deserialize)]
-pub struct Typed {
+pub struct LoginForm {
     token: String,
     #[serde(default)]
     to: String,
 }
 
-impl Typed {
+impl LoginForm {
     /// The page to go on with: one of ours.
     fn to(&self) -> &str {
         let is_ours = self.to.starts_with('/') && !self.to.starts_with("//") && !self.to.contains(['\\', '\r', '\n']);
@@ -106,7 +106,7 @@ impl Typed {
 }
 
 /// Takes a token, and gives a cookie for it.
-pub async fn log_in(State(served): State<Arc<Served>>, Form(typed): Form<Typed>) -> Response {
+pub async fn log_in(State(served): State<Arc<Served>>, Form(typed): Form<LoginForm>) -> Response {
     let Some(token) = &served.token else { return Redirect::to("/").into_response() };
     if Sha256::digest(typed.token.trim()) != Sha256::digest(token.expose()) {
         let mut response = page(true, typed.to().to_owned());
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn who_has_logged_in_goes_on_within() {
-        let to = |to: &str| Typed { token: String::new(), to: to.to_owned() }.to().to_owned();
+        let to = |to: &str| LoginForm { token: String::new(), to: to.to_owned() }.to().to_owned();
         assert_eq!(to("/matrix?q=a"), "/matrix?q=a");
         for elsewhere in
             ["//evil.example.com", "https://evil.example.com", "/\\evil.example.com", "", "/a\r\nSet-Cookie: x"]

@@ -27,12 +27,12 @@ pub struct Applied {
     /// Its name within the plan.
     pub step: String,
     /// What came of it.
-    pub came: Came,
+    pub came: StepOutcome,
 }
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Came {
+pub enum StepOutcome {
     /// The analyzer was created and is `ACTIVE`.
     Created,
     /// It was there, and is `ACTIVE`.
@@ -47,7 +47,7 @@ pub enum Came {
 
 /// Why a plan was not applied; nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum ApplyError {
     /// Its time is over.
     #[error(
         "the plan is from {created_at} and could be applied until {expires_at}; make another with `trustwatch remediate plan`"
@@ -96,12 +96,12 @@ pub async fn apply(
     remediation: &Remediation,
     plan: &Plan,
     stop: &CancellationToken,
-) -> Result<Vec<Applied>, Refused> {
+) -> Result<Vec<Applied>, ApplyError> {
     if engine.clock.now() >= plan.expires_at {
         let show = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        return Err(Refused::Expired { created_at: show(plan.created_at), expires_at: show(plan.expires_at) });
+        return Err(ApplyError::Expired { created_at: show(plan.created_at), expires_at: show(plan.expires_at) });
     }
-    let limits = Limits::new(Arc::clone(&engine.allowance));
+    let limits = Limits::new(Arc::clone(&engine.process_limits));
     let sessions = Sessions::of(engine, &limits).await?;
     let deadline = Instant::now() + engine.limits.visit_deadline.0;
     let mut moved = Vec::new();
@@ -134,7 +134,7 @@ pub async fn apply(
         }
     }
     if !moved.is_empty() {
-        return Err(Refused::Moved(moved));
+        return Err(ApplyError::Moved(moved));
     }
     let work = stream::iter(seen).map(|(step, found)| async move { (step, applier.take(step, found).await) });
     let mut work = std::pin::pin!(work.buffer_unordered(at_once));
@@ -252,9 +252,9 @@ impl Applier<'_> {
     }
 
     /// Does a step, unless it was stopped or cannot be begun.
-    async fn take(&self, step: &Step, found: Result<Found, AwsError>) -> Result<Came, StoreError> {
+    async fn take(&self, step: &Step, found: Result<Found, AwsError>) -> Result<StepOutcome, StoreError> {
         if self.stop.is_cancelled() {
-            return Ok(Came::Stopped);
+            return Ok(StepOutcome::Stopped);
         }
         let came = match found {
             Err(error) => {
@@ -272,10 +272,10 @@ impl Applier<'_> {
             }
             Ok(Found::AsExpected) => self.create(step).await?,
         };
-        Ok(came.unwrap_or_else(|error| Came::Failed(explained(step.account, &error, &self.remediation.role))))
+        Ok(came.unwrap_or_else(|error| StepOutcome::Failed(explained(step.account, &error, &self.remediation.role))))
     }
 
-    async fn create(&self, step: &Step) -> Result<Result<Came, AwsError>, StoreError> {
+    async fn create(&self, step: &Step) -> Result<Result<StepOutcome, AwsError>, StoreError> {
         let session = match self.enter(step).await {
             Ok(session) => session,
             Err(error) => return Ok(Err(error)),
@@ -288,7 +288,7 @@ impl Applier<'_> {
                 Ok(analyzer) if analyzer.status != "FAILED" => {
                     let problem =
                         format!("{} is {} by now: it is not deleted; scan again", analyzer.arn, analyzer.status);
-                    return Ok(Ok(Came::Failed(problem)));
+                    return Ok(Ok(StepOutcome::Failed(problem)));
                 }
                 Ok(_) => {}
                 // Deleted by an earlier application that was stopped before it could create another.
@@ -305,7 +305,7 @@ impl Applier<'_> {
                 Err(error) => ("failed", error.request_id.clone()),
             };
             let failed = deleted.err().filter(|error| !is_gone(error));
-            let outcome = failed.map_or(Ok(Came::Already), Err);
+            let outcome = failed.map_or(Ok(StepOutcome::Already), Err);
             self.end(number, result, None, request_id.as_deref(), &outcome).await?;
             if outcome.is_err() {
                 return Ok(outcome);
@@ -340,7 +340,7 @@ impl Applier<'_> {
     }
 
     /// Waits until an analyzer is `ACTIVE`, or never will be. One that was created just now may not be found yet.
-    async fn wait(&self, step: &Step, found: Option<Analyzer>, was_there: bool) -> Result<Came, AwsError> {
+    async fn wait(&self, step: &Step, found: Option<Analyzer>, was_there: bool) -> Result<StepOutcome, AwsError> {
         let ends = Instant::now() + self.remediation.wait.0;
         let (mut analyzer, mut pause) = (found, Duration::ZERO);
         loop {
@@ -350,21 +350,21 @@ impl Applier<'_> {
                         "{} is there, and is of type {}: nothing is made beside it",
                         one.arn, one.analyzer_type
                     );
-                    return Ok(Came::Failed(problem));
+                    return Ok(StepOutcome::Failed(problem));
                 }
-                Some((_, "ACTIVE")) => return Ok(if was_there { Came::Already } else { Came::Created }),
+                Some((_, "ACTIVE")) => return Ok(if was_there { StepOutcome::Already } else { StepOutcome::Created }),
                 None | Some((_, "CREATING")) => {}
                 Some((one, status)) => {
                     let reason = one.status_reason.as_deref().unwrap_or("AWS gives no reason");
-                    return Ok(Came::Failed(format!("{} is {status}: {reason}", one.arn)));
+                    return Ok(StepOutcome::Failed(format!("{} is {status}: {reason}", one.arn)));
                 }
             }
             let next = Instant::now() + pause;
             if next > ends {
-                return Ok(Came::NotYetActive);
+                return Ok(StepOutcome::NotYetActive);
             }
             tokio::select! {
-                () = self.stop.cancelled() => return Ok(Came::Stopped),
+                () = self.stop.cancelled() => return Ok(StepOutcome::Stopped),
                 () = sleep_until(next) => {}
             }
             pause = (pause * 2).clamp(LOOKS.0, LOOKS.1);
@@ -402,12 +402,12 @@ impl Applier<'_> {
         result: &'static str,
         analyzer_arn: Option<&str>,
         request_id: Option<&str>,
-        came: &Result<Came, AwsError>,
+        came: &Result<StepOutcome, AwsError>,
     ) -> Result<(), StoreError> {
         // The result is the call's own: what AWS made is on record as made, whatever became of it.
         let error = match came {
-            Ok(Came::Failed(problem)) => Some(problem.clone()),
-            Ok(Came::NotYetActive) => Some("not ACTIVE in time".to_owned()),
+            Ok(StepOutcome::Failed(problem)) => Some(problem.clone()),
+            Ok(StepOutcome::NotYetActive) => Some("not ACTIVE in time".to_owned()),
             Ok(_) => None,
             Err(error) => Some(error.to_string()),
         };

@@ -19,15 +19,15 @@ use crate::model::Requirement;
 use crate::scan::{DiscoverError, Engine, Limits, Sessions, advise, organization};
 use crate::store::{Store, StoreError};
 
-pub use apply::{Applied, Came, Refused, apply};
+pub use apply::{Applied, ApplyError, StepOutcome, apply};
 pub use plan::{Access, Plan, PlanError, Refusal, Step, Verb, Why};
 pub use propose::{Choices, propose};
 pub use render::{Form, render};
-pub use review::{Change, Reviewed, Unbegun, review};
+pub use review::{Change, ReviewError, Reviewed, review};
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
-pub enum NoPlan {
+pub enum PlanningError {
     /// Nothing has been scanned to its end.
     #[error("there is no completed scan of `{0}` to go by; run `trustwatch scan`")]
     NoScan(String),
@@ -97,18 +97,18 @@ pub fn write(plan: &Plan, file: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// Where there are none, or they or the organization cannot be read.
-pub async fn plan(engine: &Engine, remediation: &Remediation, choices: Choices) -> Result<Plan, NoPlan> {
-    let limits = Limits::new(std::sync::Arc::clone(&engine.allowance));
+pub async fn plan(engine: &Engine, remediation: &Remediation, choices: Choices) -> Result<Plan, PlanningError> {
+    let limits = Limits::new(std::sync::Arc::clone(&engine.process_limits));
     let sessions = Sessions::of(engine, &limits).await?;
     let deadline = Instant::now() + engine.limits.visit_deadline.0;
     let access = access(engine, &sessions, deadline).await?;
     let name = &engine.organization.name;
     let store: &dyn Store = engine.store.as_ref();
     let ground = store.ground(name, [access.management, access.delegated_administrator]).await?;
-    let ground = ground.ok_or_else(|| NoPlan::NoScan(name.clone()))?;
+    let ground = ground.ok_or_else(|| PlanningError::NoScan(name.clone()))?;
     let configured = engine.organization.requirement;
     if ground.requirement != configured {
-        return Err(NoPlan::OtherRule { name: name.clone(), scanned: ground.requirement, configured });
+        return Err(PlanningError::OtherRule { name: name.clone(), scanned: ground.requirement, configured });
     }
     Ok(propose(name, &ground, access, remediation, choices, engine.clock.now()))
 }

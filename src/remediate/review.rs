@@ -68,7 +68,7 @@ pub struct Reviewed {
 
 /// Why nothing was begun.
 #[derive(Debug, thiserror::Error)]
-pub enum Unbegun {
+pub enum ReviewError {
     /// AWS does not say who we are.
     #[error(transparent)]
     Discover(#[from] DiscoverError),
@@ -91,8 +91,8 @@ pub async fn review(
     findings: &[HeldFinding],
     change: Change,
     reason: &str,
-) -> Result<Vec<Reviewed>, Unbegun> {
-    let limits = Limits::new(Arc::clone(&engine.allowance));
+) -> Result<Vec<Reviewed>, ReviewError> {
+    let limits = Limits::new(Arc::clone(&engine.process_limits));
     let sessions = Sessions::of(engine, &limits).await?;
     let mut by_analyzer: BTreeMap<(&str, &str), Vec<&HeldFinding>> = BTreeMap::new();
     for finding in findings {
@@ -104,7 +104,7 @@ pub async fn review(
     for ((_, arn), findings) in by_analyzer {
         let Some(first) = findings.first() else { continue };
         let account: AccountId =
-            first.owner_account_id.parse().map_err(|error| Unbegun::Corrupt(format!("{error}")))?;
+            first.owner_account_id.parse().map_err(|error| ReviewError::Corrupt(format!("{error}")))?;
         let region = Region::new(&first.region);
         for some in findings.chunks(AT_ONCE) {
             let ids: Vec<String> = some.iter().map(|finding| finding.finding_id.clone()).collect();

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, info, info_span, warn};
 
-use super::Patience;
+use super::StoreRetry;
 use super::costs::Costs;
 use super::sessions::{Entered, Sessions};
 use crate::aws::{Aws, AwsError, Operation, OptStatus};
@@ -69,7 +69,7 @@ pub struct Auditor<'a> {
     pub costs: &'a Costs,
     pub sessions: &'a Sessions<'a>,
     pub organization: &'a Organization,
-    pub patience: &'a Patience<'a>,
+    pub retry: &'a StoreRetry<'a>,
     pub clock: &'a dyn Clock,
     pub scan: crate::model::ScanId,
     pub visit_deadline: Duration,
@@ -152,7 +152,7 @@ impl Auditor<'_> {
                 }
                 let mut regions = fallback_regions(self.organization, &self.sessions.partition());
                 if self.organization.regions == RegionSelection::AllEnabled {
-                    let known = self.patience.with("known_regions", |store| store.known_regions(self.scan, account.id));
+                    let known = self.retry.run("known_regions", |store| store.known_regions(self.scan, account.id));
                     regions.extend(known.await?);
                 }
                 regions.into_iter().map(|region| (region, OptStatus::Enabled)).collect()

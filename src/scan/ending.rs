@@ -15,7 +15,7 @@ pub enum Stop {
     /// The scan has had its time.
     Deadline,
     /// The machine slept, or the process was stopped: what the owners said is of before that.
-    StoodStill(TimeDelta),
+    ClockJumped(TimeDelta),
 }
 
 /// Says how a scan ended, over all who took part.
@@ -24,7 +24,7 @@ pub enum Stop {
 /// Where the store does not answer.
 pub async fn end(engine: &Engine, begun: &Begun<'_>, stopped: Option<Stop>) -> Result<ScanEnd, StoreError> {
     let scan_id = begun.scan_id;
-    let tally = begun.patience.with("tally", |store| store.tally(scan_id)).await?;
+    let tally = begun.retry.run("tally", |store| store.tally(scan_id)).await?;
     let end = |state, error, list_complete| Ok(ScanEnd { state, error, list_complete });
     let scope = begun.selection.scope();
     if let Some(error) = tally.list_error {
@@ -39,7 +39,7 @@ pub async fn end(engine: &Engine, begun: &Begun<'_>, stopped: Option<Stop>) -> R
             let error = "interrupted before every account was visited";
             end(ScanState::Incomplete, Some(error.into()), list_complete)
         }
-        Some(Stop::StoodStill(time)) => {
+        Some(Stop::ClockJumped(time)) => {
             let error = format!(
                 "this process stood still for {} minutes, as a machine does that sleeps: what the owners of the \
                  organization's analyzers had said was too old for the accounts that were left",

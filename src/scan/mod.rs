@@ -10,14 +10,14 @@ mod discover;
 mod ending;
 mod judge;
 mod limits;
-mod listing;
-mod patience;
+mod list_writer;
 mod pipeline;
 mod progress;
 mod readings;
 mod record;
 mod selection;
 mod sessions;
+mod store_retry;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,22 +35,22 @@ use crate::clock::Clock;
 use crate::config::{Findings, Limits as Settings, Organization};
 use crate::metrics;
 use crate::model::{CallCount, ScanCost, ScanEnd, ScanId, ScanState, StageSeconds, Trigger, hex};
-use crate::store::{Clash, How, Joined, Known, NewScan, Store, StoreError};
+use crate::store::{IdentityConflict, JoinMode, Joined, Known, NewScan, Store, StoreError};
 
 use discover::which;
-use patience::Patience;
 use pipeline::{Begun, Left};
+use store_retry::StoreRetry;
 
 pub use account::fallback_regions;
 pub use discover::{DiscoverError, advise, organization};
-pub use limits::{Allowance, Limits};
+pub use limits::{Limits, ProcessLimits};
 pub use progress::{Progress, Snapshot};
 pub use selection::Selection;
 pub use sessions::Sessions;
 
 /// For how long a scan may have been left alone and still be resumed. The accounts that are left are judged by what the owners of
 /// the organization's analyzers said before that.
-const LEFT_BEHIND: TimeDelta = TimeDelta::minutes(30);
+const LONGEST_IDLE: TimeDelta = TimeDelta::minutes(30);
 
 /// What a scan works with.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ pub struct Engine {
     /// What is read of Access Analyzer's own findings.
     pub findings: Findings,
     /// What all scans of this process share.
-    pub allowance: Arc<Allowance>,
+    pub process_limits: Arc<ProcessLimits>,
     /// Where results go.
     pub store: Arc<dyn Store>,
     /// What time it is.
@@ -134,7 +134,7 @@ impl Engine {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<Outcome, StoreError> {
-        let patience = Patience::new(self.store.as_ref(), self.max_outage);
+        let retry = StoreRetry::new(self.store.as_ref(), self.max_outage);
         let worker = self.worker.as_str();
         let started_at = self.clock.now();
         let scan_deadline = TimeDelta::from_std(self.limits.scan_deadline.0).unwrap_or(TimeDelta::MAX);
@@ -147,23 +147,23 @@ impl Engine {
             requirement: self.organization.requirement,
             configuration_hash: self.configuration_hash(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            alive_from: started_at - LEFT_BEHIND,
+            alive_from: started_at - LONGEST_IDLE,
             resumes_from: started_at.checked_sub_signed(scan_deadline).unwrap_or(DateTime::UNIX_EPOCH),
             begins: request.begins,
         };
-        let joined = patience.with("begin_scan", |store| store.begin_scan(&new, worker)).await?;
+        let joined = retry.run("begin_scan", |store| store.begin_scan(&new, worker)).await?;
         let scan_id = joined.scan_id;
         let what = match joined.how {
-            How::Began => "scan begins",
-            How::Joined => "scan begins here: others are at it",
-            How::Resumed => "scan is resumed where another process left it",
+            JoinMode::Began => "scan begins",
+            JoinMode::Joined => "scan begins here: others are at it",
+            JoinMode::Resumed => "scan is resumed where another process left it",
         };
         info!(scan.id = scan_id, organization = %self.organization.name, trigger = %request.trigger, "{what}");
         let bytes_before: HashMap<Operation, u64> =
             Operation::ALL.iter().map(|operation| (*operation, self.aws.bytes(*operation))).collect();
-        let limits = Limits::new(Arc::clone(&self.allowance));
+        let limits = Limits::new(Arc::clone(&self.process_limits));
         let span = info_span!("scan", scan.id = scan_id);
-        let left = self.take_part(&joined, &patience, &limits, &request, progress, stop).instrument(span).await;
+        let left = self.take_part(&joined, &retry, &limits, &request, progress, stop).instrument(span).await;
         // One scan of an organization runs at a time in a process, so what was added meanwhile is its own.
         let moved = |operation| self.aws.bytes(operation) - bytes_before.get(&operation).copied().unwrap_or(0);
         let cost = limits.costs().sum(moved);
@@ -171,15 +171,15 @@ impl Engine {
         metrics::stages(&cost.stages);
         let finished = match left {
             Ok(Left::End(end)) => {
-                let finish = patience
-                    .with("finish_scan", |store| store.finish_scan(scan_id, worker, &end, &cost, self.clock.now()));
+                let finish =
+                    retry.run("finish_scan", |store| store.finish_scan(scan_id, worker, &end, &cost, self.clock.now()));
                 finish.await.map(|()| {
                     metrics::scan_ended(end.state);
                     (end.state, end.error)
                 })
             }
             Ok(Left::HandedBack) => {
-                patience.with("leave_scan", |store| store.leave_scan(scan_id, worker, &cost)).await?;
+                retry.run("leave_scan", |store| store.leave_scan(scan_id, worker, &cost)).await?;
                 Ok((ScanState::Running, None))
             }
             Err(error) => Err(error),
@@ -187,8 +187,8 @@ impl Engine {
         let (state, error) = match finished {
             // Another process that took part was the last, and ended it for all.
             Err(StoreError::ScanEnded(ended)) if ended == scan_id => {
-                patience.with("leave_scan", |store| store.leave_scan(scan_id, worker, &cost)).await?;
-                let ended = patience.with("report", |store| store.report(scan_id)).await?.scan;
+                retry.run("leave_scan", |store| store.leave_scan(scan_id, worker, &cost)).await?;
+                let ended = retry.run("report", |store| store.report(scan_id)).await?.scan;
                 (ended.state.0, ended.error)
             }
             other => other?,
@@ -212,7 +212,7 @@ impl Engine {
     async fn take_part(
         &self,
         joined: &Joined,
-        patience: &Patience<'_>,
+        retry: &StoreRetry<'_>,
         limits: &Limits,
         request: &Request,
         progress: Arc<Progress>,
@@ -225,8 +225,8 @@ impl Engine {
             Ok(Left::End(ScanEnd { state: ScanState::Failed, error: Some(error), list_complete: false }))
         };
         // Several share what AWS allows one account from the first call on.
-        let work = patience.with("beat", |store| store.beat(scan_id, &self.worker)).await?;
-        self.allowance.share_among(work.replicas);
+        let work = retry.run("heartbeat", |store| store.heartbeat(scan_id, &self.worker)).await?;
+        self.process_limits.share_among(work.replicas);
         // The organization itself gets as long as one visit.
         let deadline = Instant::now() + self.limits.visit_deadline.0;
         let begin = async {
@@ -236,12 +236,12 @@ impl Engine {
                 Ok(sessions) => sessions,
                 Err(error) => return Ok(Err(advise(&error, "finding out who we are", None, None).to_string())),
             };
-            let known = self.find_out(scan_id, patience, &sessions, deadline).await?;
+            let known = self.find_out(scan_id, retry, &sessions, deadline).await?;
             Ok::<_, StoreError>(known.map(|known| (sessions, known)))
         };
         let begun = tokio::select! {
             begun = begin => begun?,
-            failed = self.keep_lease(scan_id, patience) => return Err(failed),
+            failed = self.keep_lease(scan_id, retry) => return Err(failed),
             () = stop.cancelled() => {
                 return if ends_on_stop { failed("interrupted before the accounts were listed".into()) } else { Ok(Left::HandedBack) };
             }
@@ -250,7 +250,7 @@ impl Engine {
             Ok(begun) => begun,
             Err(problem) => {
                 // Others who can do it do it.
-                let peers = patience.with("beat", |store| store.beat(scan_id, &self.worker)).await?.peers;
+                let peers = retry.run("heartbeat", |store| store.heartbeat(scan_id, &self.worker)).await?.peers;
                 if peers == 0 {
                     return failed(problem);
                 }
@@ -259,17 +259,17 @@ impl Engine {
             }
         };
         let exemptions = &self.organization.exemptions;
-        patience.with("keep_exemptions", |store| store.keep_exemptions(scan_id, exemptions)).await?;
+        retry.run("keep_exemptions", |store| store.keep_exemptions(scan_id, exemptions)).await?;
         let (costs, selection, sessions, known) = (limits.costs(), &request.selection, &sessions, &known);
-        let begun = Begun { scan_id, started_at, clock_at, costs, selection, sessions, patience, known, ends_on_stop };
+        let begun = Begun { scan_id, started_at, clock_at, costs, selection, sessions, retry, known, ends_on_stop };
         pipeline::run(self, &begun, &progress, &stop).await
     }
 
     /// Renews the lease for as long as this is polled; returns only where that fails.
-    async fn keep_lease(&self, scan_id: ScanId, patience: &Patience<'_>) -> StoreError {
+    async fn keep_lease(&self, scan_id: ScanId, retry: &StoreRetry<'_>) -> StoreError {
         loop {
             tokio::time::sleep(self.lease / 3).await;
-            if let Err(error) = patience.with("beat", |store| store.beat(scan_id, &self.worker)).await {
+            if let Err(error) = retry.run("heartbeat", |store| store.heartbeat(scan_id, &self.worker)).await {
                 return error;
             }
         }
@@ -279,11 +279,11 @@ impl Engine {
     async fn find_out(
         &self,
         scan_id: ScanId,
-        patience: &Patience<'_>,
+        retry: &StoreRetry<'_>,
         sessions: &Sessions<'_>,
         deadline: Instant,
     ) -> Result<Result<Known, String>, StoreError> {
-        if let Some(known) = patience.with("known", |store| store.known(scan_id)).await? {
+        if let Some(known) = retry.run("known", |store| store.known(scan_id)).await? {
             let here = match which(&self.aws, sessions, deadline).await {
                 Ok(here) => here.id,
                 Err(error) => return Ok(Err(error.to_string())),
@@ -298,23 +298,22 @@ impl Engine {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let id = &discovered.organization_id;
-        let clash = patience
-            .with("identify_organization", |store| store.identify_organization(scan_id, id, &self.others))
-            .await?;
+        let clash =
+            retry.run("identify_organization", |store| store.identify_organization(scan_id, id, &self.others)).await?;
         let here = &self.organization.name;
         match clash {
             None => {}
-            Some(Clash::NamedToo(name)) => {
+            Some(IdentityConflict::NamedToo(name)) => {
                 return Ok(Err(format!(
                     "{id} is configured twice, as `{name}` and as `{here}`: each would overwrite the other's results; remove one, \
                      or check their credentials"
                 )));
             }
-            Some(Clash::OfAnother(other)) => return Ok(Err(self.is_another(&other, id))),
+            Some(IdentityConflict::OfAnother(other)) => return Ok(Err(self.is_another(&other, id))),
         }
-        patience.with("keep_discovered", |store| store.keep_discovered(scan_id, &discovered)).await?;
+        retry.run("keep_discovered", |store| store.keep_discovered(scan_id, &discovered)).await?;
         // Of several who found out at once, all go by the first.
-        let known = patience.with("known", |store| store.known(scan_id)).await?;
+        let known = retry.run("known", |store| store.known(scan_id)).await?;
         known.map(Ok).ok_or(StoreError::ScanEnded(scan_id))
     }
 

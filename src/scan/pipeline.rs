@@ -16,10 +16,10 @@ use tracing::info;
 use super::account::{Audit, Auditor, Facts, Seen};
 use super::costs::{Busy, Costs};
 use super::ending::{self, Stop};
-use super::listing::Shelf;
+use super::list_writer::ListWriter;
 use super::readings::{self, Read};
 use super::record::{BATCH, Recorded, Recorder};
-use super::{Engine, LEFT_BEHIND, Patience, Progress, Selection, Sessions};
+use super::{Engine, LONGEST_IDLE, Progress, Selection, Sessions, StoreRetry};
 use crate::evaluate::{OrganizationView, OwnerView};
 use crate::model::{Account, AccountId, Listed, ScanEnd, ScanId};
 use crate::store::{Known, Store, StoreError, Work};
@@ -46,7 +46,7 @@ pub struct Begun<'a> {
     pub costs: &'a Costs,
     pub selection: &'a Selection,
     pub sessions: &'a Sessions<'a>,
-    pub patience: &'a Patience<'a>,
+    pub retry: &'a StoreRetry<'a>,
     pub known: &'a Known,
     /// Whether a stop ends the scan; else what is not done is handed back.
     pub ends_on_stop: bool,
@@ -75,13 +75,13 @@ pub async fn run(
         costs: begun.costs,
         scan_id: begun.scan_id,
         sessions: begun.sessions,
-        patience: begun.patience,
+        retry: begun.retry,
         view: OnceLock::new(),
     };
     let mut flow = Flow::new(engine, begun, progress, &recorder);
     let stopped = flow.work(stop).await?;
     match stopped {
-        Some(Stop::Interrupted | Stop::StoodStill(_)) if !begun.ends_on_stop => Ok(Left::HandedBack),
+        Some(Stop::Interrupted | Stop::ClockJumped(_)) if !begun.ends_on_stop => Ok(Left::HandedBack),
         None => {
             // What the scan is for is done: how it ends does not hang on the findings.
             let read = readings::read_all(engine, begun, flow.deadline, stop).await?;
@@ -129,8 +129,8 @@ struct Flow<'a> {
     is_stale: bool,
 }
 
-/// What a beat brings.
-struct Beat {
+/// What a heartbeat brings.
+struct Heartbeat {
     work: Work,
     takes_listing: bool,
     owners: Vec<(AccountId, OwnerView)>,
@@ -208,14 +208,14 @@ impl<'a> Flow<'a> {
     /// Works until the scan is done, or has to stop.
     #[expect(clippy::too_many_lines, reason = "what may happen next is seen in one place")]
     async fn work(&mut self, stop: &CancellationToken) -> Result<Option<Stop>, StoreError> {
-        let Begun { scan_id, costs, sessions, patience, .. } = *self.begun;
+        let Begun { scan_id, costs, sessions, retry, .. } = *self.begun;
         let (engine, worker, recorder) = (self.engine, self.engine.worker.as_str(), self.recorder);
         let auditor = Auditor {
             aws: &engine.aws,
             costs,
             sessions,
             organization: &engine.organization,
-            patience,
+            retry,
             clock: engine.clock.as_ref(),
             scan: scan_id,
             visit_deadline: engine.limits.visit_deadline.0,
@@ -223,7 +223,7 @@ impl<'a> Flow<'a> {
             said_uncounted: AtomicBool::new(false),
         };
         let listed_more = Notify::new();
-        let lister = Shelf { engine, begun: self.begun, deadline: self.deadline, progress: self.progress };
+        let lister = ListWriter { engine, begun: self.begun, deadline: self.deadline, progress: self.progress };
         let in_flight = engine.limits.accounts_in_flight as usize;
         let claimed_ahead = CLAIMED_AHEAD.min(in_flight);
         let lease_third = engine.lease / 3;
@@ -233,14 +233,14 @@ impl<'a> Flow<'a> {
         let mut audits = FuturesUnordered::new();
         let mut keepings = FuturesUnordered::new();
         let mut recordings = FuturesUnordered::new();
-        let mut beats = FuturesUnordered::new();
+        let mut heartbeats = FuturesUnordered::new();
         let mut stops_at: Option<Instant> = None;
         let mut clock_at = self.begun.clock_at;
         let stopped = loop {
             let now = engine.clock.now();
             let stood_still = now - std::mem::replace(&mut clock_at, now);
-            if stood_still > LEFT_BEHIND {
-                break Some(Stop::StoodStill(stood_still));
+            if stood_still > LONGEST_IDLE {
+                break Some(Stop::ClockJumped(stood_still));
             }
             let owners_in = self.owners_missing.is_empty();
             if owners_in {
@@ -271,14 +271,14 @@ impl<'a> Flow<'a> {
                 let most = (in_flight + claimed_ahead).saturating_sub(audits.len() + self.claimed.len()).max(1);
                 let most = u32::try_from(most).unwrap_or(u32::MAX);
                 // Where an answer was lost, the store may count as ours what we do not know of.
-                let is_unsure = patience.was_interrupted() | std::mem::take(&mut self.was_late);
+                let is_unsure = retry.was_interrupted() | std::mem::take(&mut self.was_late);
                 let held = is_unsure.then(|| self.held.keys().copied().collect::<Vec<_>>());
                 claimings.push(async move {
                     if let Some(held) = held {
-                        patience.with("hand_back", |store| store.hand_back(scan_id, worker, &held)).await?;
+                        retry.run("release_claims", |store| store.release_claims(scan_id, worker, &held)).await?;
                     }
                     let claim = |store: &'a dyn Store| store.claim_accounts(scan_id, worker, most, owners_only);
-                    let accounts = patience.with("claim_accounts", claim).await?;
+                    let accounts = retry.run("claim_accounts", claim).await?;
                     Ok::<_, StoreError>((most, accounts))
                 });
             }
@@ -288,7 +288,7 @@ impl<'a> Flow<'a> {
             }
             // An owner that another process visits is heard of there.
             let listens = !owners_in && !self.owners_missing.iter().any(|owner| self.held.contains_key(owner));
-            let beats_at = match (is_idle && self.is_stale, is_idle || listens) {
+            let heartbeat_at = match (is_idle && self.is_stale, is_idle || listens) {
                 (true, _) => Instant::now(),
                 (false, true) => self.asked_at + IDLE_LOOKS.min(lease_third),
                 (false, false) => self.asked_at + lease_third,
@@ -317,7 +317,7 @@ impl<'a> Flow<'a> {
                         keepings.push(async move {
                             // Of several who heard an owner, all go by the first.
                             let keep = |store: &'a dyn Store| store.keep_owner(scan_id, owner, &view);
-                            let kept = patience.with("keep_owner", keep).await?;
+                            let kept = retry.run("keep_owner", keep).await?;
                             Ok::<_, StoreError>((owner, kept))
                         });
                     }
@@ -332,16 +332,16 @@ impl<'a> Flow<'a> {
                     let () = ended?;
                     (self.is_stale, self.may_claim) = (true, true);
                 }
-                Some(beat) = beats.next(), if !beats.is_empty() => {
-                    let beat: Beat = beat?;
-                    if beat.takes_listing && stops_at.is_none() {
+                Some(heartbeat) = heartbeats.next(), if !heartbeats.is_empty() => {
+                    let heartbeat: Heartbeat = heartbeat?;
+                    if heartbeat.takes_listing && stops_at.is_none() {
                         listings.push(lister.list(&listed_more));
                     }
-                    self.beaten(beat);
+                    self.on_heartbeat(heartbeat);
                 }
-                () = sleep_until(beats_at), if beats.is_empty() => {
+                () = sleep_until(heartbeat_at), if heartbeats.is_empty() => {
                     (self.asked_at, self.is_stale) = (Instant::now(), false);
-                    beats.push(self.beat(listings.is_empty() && stops_at.is_none(), !owners_in));
+                    heartbeats.push(self.heartbeat(listings.is_empty() && stops_at.is_none(), !owners_in));
                 }
             }
         };
@@ -353,22 +353,26 @@ impl<'a> Flow<'a> {
     }
 
     /// Renews the lease, asks how the scan is getting on, and takes on what nobody alive does.
-    fn beat(&self, may_list: bool, listens: bool) -> impl Future<Output = Result<Beat, StoreError>> + use<'a> {
-        let Begun { scan_id, patience, .. } = *self.begun;
+    fn heartbeat(
+        &self,
+        may_list: bool,
+        listens: bool,
+    ) -> impl Future<Output = Result<Heartbeat, StoreError>> + use<'a> {
+        let Begun { scan_id, retry, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
         async move {
-            let work = patience.with("beat", |store| store.beat(scan_id, worker)).await?;
+            let work = retry.run("heartbeat", |store| store.heartbeat(scan_id, worker)).await?;
             let takes_listing = may_list
                 && !work.listed
-                && patience.with("take_listing", |store| store.take_listing(scan_id, worker)).await?;
-            let known = if listens { patience.with("known", |store| store.known(scan_id)).await? } else { None };
-            Ok(Beat { work, takes_listing, owners: known.map_or_else(Vec::new, |known| known.owners) })
+                && retry.run("acquire_listing", |store| store.acquire_listing(scan_id, worker)).await?;
+            let known = if listens { retry.run("known", |store| store.known(scan_id)).await? } else { None };
+            Ok(Heartbeat { work, takes_listing, owners: known.map_or_else(Vec::new, |known| known.owners) })
         }
     }
 
-    fn beaten(&mut self, beat: Beat) {
-        let Beat { work, owners, .. } = beat;
-        self.engine.allowance.share_among(work.replicas);
+    fn on_heartbeat(&mut self, heartbeat: Heartbeat) {
+        let Heartbeat { work, owners, .. } = heartbeat;
+        self.engine.process_limits.share_among(work.replicas);
         for (owner, view) in &owners {
             self.hear(*owner, view);
         }
@@ -415,7 +419,7 @@ impl<'a> Flow<'a> {
     /// Records what was audited, and everything else as not reached. Peers do the same with what is theirs. Says whether that is
     /// done; a process that is told to end meanwhile leaves it to them.
     async fn give_up(&mut self, stop: &CancellationToken) -> Result<bool, StoreError> {
-        let Begun { scan_id, patience, .. } = *self.begun;
+        let Begun { scan_id, retry, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
         self.recorder.view.get_or_init(|| std::mem::take(&mut self.view));
         loop {
@@ -430,14 +434,14 @@ impl<'a> Flow<'a> {
                 if stop.is_cancelled() && !self.begun.ends_on_stop {
                     return Ok(false);
                 }
-                if patience.with("beat", |store| store.beat(scan_id, worker)).await?.left == 0 {
+                if retry.run("heartbeat", |store| store.heartbeat(scan_id, worker)).await?.left == 0 {
                     return Ok(true);
                 }
                 // A claim that was under way when the scan stopped may count as ours, though we do not know of it.
-                patience.with("hand_back", |store| store.hand_back(scan_id, worker, &[])).await?;
+                retry.run("release_claims", |store| store.release_claims(scan_id, worker, &[])).await?;
                 let most = u32::try_from(BATCH).unwrap_or(u32::MAX);
                 let claim = |store: &'a dyn Store| store.claim_accounts(scan_id, worker, most, false);
-                let claimed = patience.with("claim_accounts", claim).await?;
+                let claimed = retry.run("claim_accounts", claim).await?;
                 self.give_up_on(claimed.into_iter().map(|listed| listed.account));
             }
             if self.waiting.is_empty() {

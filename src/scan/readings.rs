@@ -69,15 +69,15 @@ pub async fn read_all(
             Ok(Read::Stopped)
         }
         read = reader.work() => read.map(|()| Read::All),
-        failed = engine.keep_lease(begun.scan_id, begun.patience) => Err(failed),
+        failed = engine.keep_lease(begun.scan_id, begun.retry) => Err(failed),
     }
 }
 
 impl<'a> Reader<'a> {
     async fn work(&self) -> Result<(), StoreError> {
-        let Begun { scan_id, patience, .. } = *self.begun;
+        let Begun { scan_id, retry, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
-        patience.with("begin_readings", |store| store.begin_readings(scan_id)).await?;
+        retry.run("begin_readings", |store| store.begin_readings(scan_id)).await?;
         let mut under_way = FuturesUnordered::new();
         // At most one, beside what is under way: that may hold what a claim waits for.
         let mut claimings = FuturesUnordered::new();
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
                         let held = held.clone();
                         async move { store.claim_readings(scan_id, worker, CLAIMED, &held).await }
                     };
-                    patience.with("claim_readings", claim).await
+                    retry.run("claim_readings", claim).await
                 });
             }
             tokio::select! {
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         entered: &Entered<'_>,
         analyzer: &ToRead,
     ) -> Result<Result<ListedFindings, Failed>, StoreError> {
-        let Begun { scan_id, patience, .. } = *self.begun;
+        let Begun { scan_id, retry, .. } = *self.begun;
         let (engine, worker) = (self.engine, self.engine.worker.as_str());
         let of = FindingsOf {
             analyzer_arn: &analyzer.analyzer_arn,
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
             if !page.items.is_empty() {
                 let (arn, findings, now) = (&analyzer.analyzer_arn, &page.items, engine.clock.now());
                 let write = |store: &'a dyn Store| store.write_findings(scan_id, worker, arn, findings, now);
-                match patience.with("write_findings", write).await {
+                match retry.run("write_findings", write).await {
                     // What the database does not take of one analyzer is no reason to leave all others unread.
                     Err(error @ StoreError::Statement { .. }) => return Ok(Err(Failed::Store(error))),
                     written => written?,
@@ -230,12 +230,12 @@ impl<'a> Reader<'a> {
         listed: Result<&ListedFindings, &str>,
         rules: Option<&[ReadRule]>,
     ) -> Result<(), StoreError> {
-        let Begun { scan_id, patience, .. } = *self.begun;
+        let Begun { scan_id, retry, .. } = *self.begun;
         let worker = self.engine.worker.as_str();
         let detail = self.engine.findings.detail;
         let end = ReadingEnd { at: self.engine.clock.now(), listed: listed.map(|listed| (detail, listed)), rules };
         let (arn, end) = (&analyzer.analyzer_arn, &end);
-        patience.with("end_reading", |store| store.end_reading(scan_id, worker, arn, end)).await
+        retry.run("end_reading", |store| store.end_reading(scan_id, worker, arn, end)).await
     }
 
     fn say(&self, analyzer: &ToRead, error: &AwsError) {

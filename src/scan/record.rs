@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::account::{Audit, Facts, fallback_regions};
 use super::costs::Costs;
-use super::{Engine, Patience, Sessions, judge};
+use super::{Engine, Sessions, StoreRetry, judge};
 use crate::evaluate::OrganizationView;
 use crate::metrics;
 use crate::model::{AccountId, Region, ScanId, Visit, VisitOutcome};
@@ -21,7 +21,7 @@ pub struct Recorder<'a> {
     pub costs: &'a Costs,
     pub scan_id: ScanId,
     pub sessions: &'a Sessions<'a>,
-    pub patience: &'a Patience<'a>,
+    pub retry: &'a StoreRetry<'a>,
     /// Set once every owner of the organization's analyzers was read, or could not be.
     pub view: OnceLock<OrganizationView>,
 }
@@ -55,7 +55,7 @@ impl Recorder<'_> {
         let _storing = self.costs.stores.enter();
         let worker = &self.engine.worker;
         let recorded =
-            self.patience.with("record_visits", |store| store.record_visits(self.scan_id, &visits, worker)).await?;
+            self.retry.run("record_visits", |store| store.record_visits(self.scan_id, &visits, worker)).await?;
         Ok(visits.iter().map(|visit| self.say(visit, recorded.contains(&visit.account.id))).collect())
     }
 
@@ -78,7 +78,7 @@ impl Recorder<'_> {
     /// The regions that an account has rows for though it was not entered: those last seen, or else the configured or
     /// default-enabled ones.
     async fn rows_of(&self, account: AccountId) -> Result<Vec<Region>, StoreError> {
-        let known = self.patience.with("known_regions", |store| store.known_regions(self.scan_id, account)).await?;
+        let known = self.retry.run("known_regions", |store| store.known_regions(self.scan_id, account)).await?;
         if known.is_empty() {
             Ok(fallback_regions(&self.engine.organization, &self.sessions.partition()))
         } else {

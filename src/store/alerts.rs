@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::config::Alert;
 use crate::model::{Account, Event, EventKind, GapSeen, Incident, IncidentKind, Region, ScanId};
-use crate::store::stamp::Stamp;
+use crate::store::timestamp::Timestamp;
 
 /// Account × regions, and analyzers, that an event names; the numbers are of all.
 const NAMED: usize = 5;
@@ -70,7 +70,7 @@ pub struct Of {
     /// The configuration's name of it.
     pub organization_name: String,
     /// When it ended.
-    #[sqlx(try_from = "Stamp")]
+    #[sqlx(try_from = "Timestamp")]
     pub at: DateTime<Utc>,
 }
 

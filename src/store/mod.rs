@@ -12,8 +12,8 @@ mod readings;
 mod remediation;
 mod rows;
 mod sqlite;
-mod stamp;
 mod table;
+mod timestamp;
 mod transfer;
 mod work;
 
@@ -34,9 +34,9 @@ pub use readings::{Claimed, HeldFinding, Listed as ListedFindings, ReadingEnd, T
 pub use remediation::{ActionEnd, Closed, Gap, Ground, Id, Left, NewAction, Standing};
 pub use rows::{Cell, ExemptionUse, Redundant, RegionCounts, RuleDrift, ScanReport, ScanTotals, Unreadable};
 pub use sqlite::{check_writable, file_of};
-pub use stamp::Stamp;
+pub use timestamp::Timestamp;
 pub use transfer::{Moved, transfer};
-pub use work::{Clash, How, Joined, Known, NewScan, Overview, Past, Tally, Work};
+pub use work::{IdentityConflict, JoinMode, Joined, Known, NewScan, Overview, Past, Tally, Work};
 
 /// What a database says of its own schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub trait Store: Send + Sync {
         scan: ScanId,
         organization_id: &str,
         others: &[String],
-    ) -> Result<Option<Clash>, StoreError>;
+    ) -> Result<Option<IdentityConflict>, StoreError>;
 
     /// Keeps what was discovered, for all who take part; the first word counts.
     async fn keep_discovered(&self, scan: ScanId, discovered: &Discovered) -> Result<(), StoreError>;
@@ -156,7 +156,7 @@ pub trait Store: Send + Sync {
     async fn known(&self, scan: ScanId) -> Result<Option<Known>, StoreError>;
 
     /// Whether this process is the one that lists the accounts: where nobody does, it is from now on.
-    async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError>;
+    async fn acquire_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError>;
 
     /// Adds accounts that are to be visited; those that are there already, or recorded, stay as they are. [`StoreError::ClaimLost`] where
     /// this process is not the one that lists them any more.
@@ -181,13 +181,13 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Listed>, StoreError>;
 
     /// Gives back what this process has claimed, but for `held`.
-    async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError>;
+    async fn release_claims(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError>;
 
     /// Keeps what an owner said, for all who take part; the first word counts, and is returned.
     async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<OwnerView, StoreError>;
 
     /// Renews this process's lease, and says how the scan is getting on.
-    async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError>;
+    async fn heartbeat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError>;
 
     /// The regions last seen for an account.
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError>;
@@ -298,7 +298,7 @@ pub trait Store: Send + Sync {
 
     /// Looks for the incidents of the oldest scan that has ended and was not looked at, as the rules say, and keeps them together with
     /// what each channel is told; `None` where every scan was looked at.
-    async fn settle_alerts(
+    async fn update_incidents(
         &self,
         rules: &config::Alerting,
         channels: &[config::Alert],

@@ -7,7 +7,7 @@ use serde::Serialize;
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
-use super::stamp::Stamp;
+use super::timestamp::Timestamp;
 use crate::config::Expiry;
 use crate::model::{ScanId, ScanState};
 
@@ -78,9 +78,9 @@ pub struct ScanTotals {
     #[sqlx(try_from = "String")]
     pub state: State,
     /// When it began.
-    pub started_at: Stamp,
+    pub started_at: Timestamp,
     /// When it ended.
-    pub finished_at: Option<Stamp>,
+    pub finished_at: Option<Timestamp>,
     /// How long it took.
     pub duration_seconds: Option<f64>,
     /// Accounts with a visit.
@@ -223,7 +223,7 @@ pub struct ExemptionUse {
     /// What it is for, as the configuration says.
     pub scope: Json<serde_json::Value>,
     /// When it ends.
-    pub expires_at: Stamp,
+    pub expires_at: Timestamp,
     /// Account × regions that are exempt by it.
     pub account_regions: i64,
     /// Of these, not covered.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::stamp::Stamp;
+use super::timestamp::Timestamp;
 
 /// Rows to be written or joined with, as a table named `new`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub enum Column {
     /// Texts.
     Text(Vec<Option<String>>),
     /// Instants.
-    Stamp(Vec<Option<Stamp>>),
+    Timestamp(Vec<Option<Timestamp>>),
     /// JSON documents.
     Document(Vec<Option<String>>),
 }
@@ -36,7 +36,7 @@ impl Column {
             Self::Integer(values) => values[row].into(),
             Self::Real(values) => values[row].into(),
             Self::Text(values) | Self::Document(values) => values[row].as_deref().into(),
-            Self::Stamp(values) => values[row].map(|stamp| stamp.to_string()).into(),
+            Self::Timestamp(values) => values[row].map(|stamp| stamp.to_string()).into(),
         }
     }
 }
@@ -88,9 +88,9 @@ impl<T> TableOf<'_, T> {
     }
 
     /// A column of instants.
-    pub fn stamp<V: Into<Option<Stamp>>>(self, name: &'static str, value: impl Fn(&T) -> V) -> Self {
+    pub fn stamp<V: Into<Option<Timestamp>>>(self, name: &'static str, value: impl Fn(&T) -> V) -> Self {
         let values = self.rows.iter().map(|row| value(row).into()).collect();
-        self.with(name, Column::Stamp(values))
+        self.with(name, Column::Timestamp(values))
     }
 
     /// A column of JSON documents, some of which are missing.

@@ -10,8 +10,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row, SqliteConnection};
 
 use super::error::Doing;
-use super::stamp::Stamp;
 use super::table::{Column, Table};
+use super::timestamp::Timestamp;
 use super::{Access, Store, StoreError, postgres, sqlite};
 use crate::config;
 
@@ -69,7 +69,7 @@ enum Kind {
     Integer,
     Real,
     Text,
-    Stamp,
+    Timestamp,
     Document,
 }
 
@@ -78,7 +78,7 @@ enum Value {
     Integer(Option<i64>),
     Real(f64),
     Text(Option<String>),
-    Stamp(Option<Stamp>),
+    Timestamp(Option<Timestamp>),
     Document(Option<Json>),
 }
 
@@ -169,7 +169,7 @@ async fn shape(
     let kind = |name: &String| match there.get(name).map(String::as_str) {
         Some("bigint" | "integer") => Ok(Kind::Integer),
         Some("double precision") => Ok(Kind::Real),
-        Some("timestamp with time zone") => Ok(Kind::Stamp),
+        Some("timestamp with time zone") => Ok(Kind::Timestamp),
         Some("jsonb") => Ok(Kind::Document),
         Some("text") => Ok(Kind::Text),
         Some(other) => Err(StoreError::Transfer(format!(
@@ -221,7 +221,7 @@ macro_rules! values {
                     Kind::Integer => Value::Integer($row.try_get(at)?),
                     Kind::Real => Value::Real($row.try_get(at)?),
                     Kind::Text => Value::Text($row.try_get(at)?),
-                    Kind::Stamp => Value::Stamp($row.try_get(at)?),
+                    Kind::Timestamp => Value::Timestamp($row.try_get(at)?),
                     Kind::Document => {
                         Value::Document($row.try_get::<Option<sqlx::types::Json<Json>>, _>(at)?.map(|json| json.0))
                     }
@@ -269,7 +269,7 @@ fn table(shape: &Shape, chunk: Vec<Vec<Value>>) -> Table {
             Kind::Integer => Column::Integer(Vec::new()),
             Kind::Real => Column::Real(Vec::new()),
             Kind::Text => Column::Text(Vec::new()),
-            Kind::Stamp => Column::Stamp(Vec::new()),
+            Kind::Timestamp => Column::Timestamp(Vec::new()),
             Kind::Document => Column::Document(Vec::new()),
         };
         (Cow::Owned(name.clone()), column)
@@ -280,7 +280,7 @@ fn table(shape: &Shape, chunk: Vec<Vec<Value>>) -> Table {
             (Value::Integer(value), Column::Integer(values)) => values.push(value),
             (Value::Real(value), Column::Real(values)) => values.push(value),
             (Value::Text(value), Column::Text(values)) => values.push(value),
-            (Value::Stamp(value), Column::Stamp(values)) => values.push(value),
+            (Value::Timestamp(value), Column::Timestamp(values)) => values.push(value),
             (Value::Document(value), Column::Document(values)) => values.push(value.map(|value| value.to_string())),
             // A value is read as the kind of its column.
             _ => {}

@@ -42,12 +42,12 @@ pub struct Joined {
     /// When it began, here or elsewhere.
     pub started_at: DateTime<Utc>,
     /// Whether it was at work before.
-    pub how: How,
+    pub how: JoinMode,
 }
 
 /// How a process came to a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum JoinMode {
     /// It began it.
     Began,
     /// Others are at it.
@@ -58,7 +58,7 @@ pub enum How {
 
 /// Why a scan cannot be of the organization that AWS names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Clash {
+pub enum IdentityConflict {
     /// It is configured under this name too: each would overwrite the other's results.
     NamedToo(String),
     /// The scan, or its name in the configuration, is of this other organization, by AWS's id, which has members already.

@@ -223,7 +223,7 @@ async fn what_waits_for_a_channel_that_is_gone_is_given_up(kept: Kept) {
     let mut config = told(vec![webhook("gone", &gone, ""), webhook("stays", &stays, "")]);
     config.alerting.give_up_after = TimeSpan(Duration::ZERO);
     trouble(&story, 0..1).await;
-    while story.store.settle_alerts(&config.alerting, &config.alerts).await.unwrap().is_some() {}
+    while story.store.update_incidents(&config.alerting, &config.alerts).await.unwrap().is_some() {}
     config.alerts.remove(0);
     trouble(&story, 1..2).await;
     tell(&story, &config).await;

@@ -7,7 +7,7 @@ use trustwatch::model::{
     Account, AccountState, CallCount, Listed, Reason, Region, RegionCoverage, RegionFact, Requirement, ScanCost,
     ScanEnd, ScanId, ScanState, Scope, Trigger, Visit, VisitOutcome,
 };
-use trustwatch::store::{How, NewScan, StoreError};
+use trustwatch::store::{JoinMode, NewScan, StoreError};
 
 use crate::awssim::Scenario;
 use crate::support::{Kept, Story, by_hand, discovered, on_each_engine};
@@ -64,11 +64,11 @@ async fn begun(kept: Kept) -> (Story, ScanId, DateTime<Utc>) {
     let instant = SystemClock.now();
     let store = &story.store;
     let joined = store.begin_scan(&scheduled(instant), "one").await.unwrap();
-    assert_eq!(joined.how, How::Began);
+    assert_eq!(joined.how, JoinMode::Began);
     let scan = joined.scan_id;
     store.identify_organization(scan, "o-test", &[]).await.unwrap();
     store.keep_discovered(scan, &discovered("o-test")).await.unwrap();
-    assert!(store.take_listing(scan, "one").await.unwrap());
+    assert!(store.acquire_listing(scan, "one").await.unwrap());
     let accounts: Vec<Listed> = (1..=5).map(|number| listed(number, number == 5)).collect();
     store.add_accounts(scan, "one", &accounts).await.unwrap();
     (story, scan, instant)
@@ -86,13 +86,13 @@ async fn expire(story: &Story, worker: &str) {
 async fn an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late_is_not_written(kept: Kept) {
     let (story, scan, instant) = begun(kept).await;
     let store = &story.store;
-    assert_eq!(store.begin_scan(&scheduled(instant), "two").await.unwrap().how, How::Joined);
+    assert_eq!(store.begin_scan(&scheduled(instant), "two").await.unwrap().how, JoinMode::Joined);
     let ones = store.claim_accounts(scan, "one", 3, false).await.unwrap();
     assert_eq!(ones[0], listed(5, true), "owners come first");
     let twos = store.claim_accounts(scan, "two", 9, false).await.unwrap();
     assert_eq!((ones.len(), twos.len()), (3, 2), "what one has claimed is not the other's");
     assert!(store.claim_accounts(scan, "two", 9, false).await.unwrap().is_empty());
-    let work = store.beat(scan, "two").await.unwrap();
+    let work = store.heartbeat(scan, "two").await.unwrap();
     assert_eq!((work.left, work.owners_left, work.peers, work.replicas), (5, 1, 1, 2));
 
     expire(&story, "one").await;
@@ -119,8 +119,8 @@ async fn an_account_is_one_processs_until_its_lease_ends_and_what_it_brings_late
     assert_eq!(store.keep_owner(scan, owner, &later).await.unwrap(), first);
 
     // It was not dead: it goes on with what is free.
-    assert_eq!(store.beat(scan, "one").await.unwrap().left, 2);
-    store.hand_back(scan, "two", &[twos[0].account.id]).await.unwrap();
+    assert_eq!(store.heartbeat(scan, "one").await.unwrap().left, 2);
+    store.release_claims(scan, "two", &[twos[0].account.id]).await.unwrap();
     assert_eq!(store.claim_accounts(scan, "one", 9, false).await.unwrap(), twos[1..], "the rest was given back");
 }
 
@@ -133,7 +133,7 @@ async fn after_an_outage_nobody_takes_from_another_before_it_has_been_heard_itse
     expire(&story, "two").await;
     let twos = store.claim_accounts(scan, "two", 9, false).await.unwrap();
     assert_eq!(twos.len(), 2, "what nobody has is free");
-    store.beat(scan, "two").await.unwrap();
+    store.heartbeat(scan, "two").await.unwrap();
     assert_eq!(store.claim_accounts(scan, "two", 9, false).await.unwrap(), ones, "one has said nothing since");
 }
 
@@ -141,9 +141,9 @@ async fn the_list_is_one_processs_until_its_lease_ends(kept: Kept) {
     let (story, scan, instant) = begun(kept).await;
     let store = &story.store;
     store.begin_scan(&scheduled(instant), "two").await.unwrap();
-    assert!(!store.take_listing(scan, "two").await.unwrap(), "somebody does it");
+    assert!(!store.acquire_listing(scan, "two").await.unwrap(), "somebody does it");
     expire(&story, "one").await;
-    assert!(store.take_listing(scan, "two").await.unwrap());
+    assert!(store.acquire_listing(scan, "two").await.unwrap());
     let late = store.add_accounts(scan, "one", &[listed(6, false)]).await.unwrap_err();
     assert!(matches!(late, StoreError::ClaimLost(_)), "{late}");
     let now = SystemClock.now();
@@ -154,10 +154,10 @@ async fn the_list_is_one_processs_until_its_lease_ends(kept: Kept) {
     store.record_visits(scan, &visits, "two").await.unwrap();
     let accounts: Vec<Listed> = (1..=6).map(|number| listed(number, number == 5)).collect();
     store.add_accounts(scan, "two", &accounts).await.unwrap();
-    assert_eq!(store.beat(scan, "two").await.unwrap().left, 5);
+    assert_eq!(store.heartbeat(scan, "two").await.unwrap().left, 5);
     store.end_listing(scan, "two", None, now).await.unwrap();
-    assert!(store.beat(scan, "two").await.unwrap().listed);
-    assert!(!store.take_listing(scan, "two").await.unwrap(), "it has ended");
+    assert!(store.heartbeat(scan, "two").await.unwrap().listed);
+    assert!(!store.acquire_listing(scan, "two").await.unwrap(), "it has ended");
 }
 
 async fn an_instant_has_one_scan_whoever_asks(kept: Kept) {
@@ -167,7 +167,7 @@ async fn an_instant_has_one_scan_whoever_asks(kept: Kept) {
     store.finish_scan(scan, "one", &end, &ScanCost::default(), instant).await.unwrap();
     let again = store.begin_scan(&scheduled(instant), "two").await.unwrap_err();
     assert!(matches!(again, StoreError::AlreadyMade { .. }), "{again}");
-    assert!(matches!(store.beat(scan, "one").await, Err(StoreError::ScanEnded(_))));
+    assert!(matches!(store.heartbeat(scan, "one").await, Err(StoreError::ScanEnded(_))));
     let none = NewScan { begins: false, ..scheduled(instant) };
     assert!(matches!(store.begin_scan(&none, "two").await, Err(StoreError::NothingAtWork(_))));
     for table in ["claim", "participant", "owner_view", "scan_work"] {
@@ -195,7 +195,7 @@ async fn whoever_leaves_adds_what_it_cost_once_though_the_scan_has_ended_meanwhi
     store.finish_scan(scan, "one", &end, &cost, instant).await.unwrap();
     let lost = store.finish_scan(scan, "one", &end, &cost, instant).await.unwrap_err();
     assert!(matches!(lost, StoreError::ScanEnded(_)), "{lost}");
-    assert!(matches!(store.beat(scan, "two").await, Err(StoreError::ScanEnded(_))), "the others find it ended");
+    assert!(matches!(store.heartbeat(scan, "two").await, Err(StoreError::ScanEnded(_))), "the others find it ended");
     for worker in ["one", "two", "two"] {
         store.leave_scan(scan, worker, &cost).await.unwrap();
     }
@@ -208,7 +208,7 @@ async fn what_a_process_held_when_it_was_in_the_scan_before_is_free_when_it_come
     store.begin_scan(&scheduled(instant), "two").await.unwrap();
     let held = store.claim_accounts(scan, "one", 9, false).await.unwrap();
     // It gave up without a word, the other lived on, and it comes back.
-    assert_eq!(store.begin_scan(&scheduled(instant), "one").await.unwrap().how, How::Joined);
+    assert_eq!(store.begin_scan(&scheduled(instant), "one").await.unwrap().how, JoinMode::Joined);
     assert_eq!(
         store.claim_accounts(scan, "two", 9, true).await.unwrap(),
         held[..1],
@@ -219,12 +219,18 @@ async fn what_a_process_held_when_it_was_in_the_scan_before_is_free_when_it_come
 
 async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_another_in_kind(kept: Kept) {
     for (new, how) in [
-        (Box::new(|new: NewScan| new) as Box<dyn Fn(NewScan) -> NewScan>, How::Resumed),
-        (Box::new(|new| NewScan { trigger: Trigger::Startup, ..new }), How::Resumed),
-        (Box::new(|new| NewScan { resumes_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }), How::Began),
-        (Box::new(|new| NewScan { alive_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }), How::Began),
-        (Box::new(|new| NewScan { configuration_hash: "another".into(), ..new }), How::Began),
-        (Box::new(|new| NewScan { trigger: Trigger::Manual, ..new }), How::Began),
+        (Box::new(|new: NewScan| new) as Box<dyn Fn(NewScan) -> NewScan>, JoinMode::Resumed),
+        (Box::new(|new| NewScan { trigger: Trigger::Startup, ..new }), JoinMode::Resumed),
+        (
+            Box::new(|new| NewScan { resumes_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }),
+            JoinMode::Began,
+        ),
+        (
+            Box::new(|new| NewScan { alive_from: new.started_at + chrono::TimeDelta::seconds(1), ..new }),
+            JoinMode::Began,
+        ),
+        (Box::new(|new| NewScan { configuration_hash: "another".into(), ..new }), JoinMode::Began),
+        (Box::new(|new| NewScan { trigger: Trigger::Manual, ..new }), JoinMode::Began),
     ] {
         let (story, scan, instant) = begun(kept).await;
         let claimed = story.store.claim_accounts(scan, "one", 2, false).await.unwrap();
@@ -232,7 +238,7 @@ async fn a_scan_that_was_left_behind_is_gone_on_with_unless_it_is_too_old_or_ano
         let next = new(NewScan { scheduled_for: None, ..scheduled(instant) });
         let joined = story.store.begin_scan(&next, "two").await.unwrap();
         assert_eq!(joined.how, how);
-        if how == How::Resumed {
+        if how == JoinMode::Resumed {
             assert_eq!(joined.scan_id, scan);
             assert_eq!(story.store.claim_accounts(scan, "two", 2, false).await.unwrap(), claimed);
         } else {
@@ -256,7 +262,7 @@ async fn a_scan_is_not_resumed_by_what_its_owners_said_long_ago(kept: Kept) {
         async move { store.begin_scan(&scan, worker).await.unwrap() }
     };
     expire(&story, "one").await;
-    assert_eq!(again("two").await.how, How::Resumed);
+    assert_eq!(again("two").await.how, JoinMode::Resumed);
     // It was resumed again and again, so that something was recorded in it just now.
     let long_ago = format!(
         "UPDATE account SET checked_at = '2000-01-01T00:00:00.000000Z' WHERE account_id = '{}'",
@@ -264,7 +270,7 @@ async fn a_scan_is_not_resumed_by_what_its_owners_said_long_ago(kept: Kept) {
     );
     by_hand(&story.settings, &long_ago).await;
     expire(&story, "two").await;
-    assert_eq!(again("three").await.how, How::Began);
+    assert_eq!(again("three").await.how, JoinMode::Began);
 }
 
 on_each_engine!(

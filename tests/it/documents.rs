@@ -11,9 +11,9 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use trustwatch::config;
 use trustwatch::store::{self, Access, Store};
 
-use crate::both::{Both, VIEWS};
+use crate::engine_parity::{Both, VIEWS};
 use crate::postgres::database;
-use crate::sample;
+use crate::sample_history;
 use crate::support::rows;
 
 fn path() -> PathBuf {
@@ -181,7 +181,7 @@ async fn the_document_is_what_the_schema_says_and_its_questions_are_answered_by_
         store::open(&file, Access::Write { migrate: true }).await.unwrap(),
         store::open(&server, Access::Write { migrate: true }).await.unwrap(),
     );
-    sample::fill(&both).await;
+    sample_history::fill(&both).await;
     crate::invariants::hold(&both, "the sample").await;
     both.agree("the sample").await;
     let document = std::fs::read_to_string(path()).unwrap();

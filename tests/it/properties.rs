@@ -12,7 +12,7 @@ use crate::awssim::Scenario;
 use crate::awssim::control::Change;
 use crate::awssim::rng::Rng;
 use crate::awssim::scenario::Shares;
-use crate::both::Both;
+use crate::engine_parity::Both;
 use crate::support::Story;
 use crate::{invariants, postgres};
 
@@ -136,7 +136,7 @@ async fn both_engines_tell_the_same_story_and_the_invariants_hold_after_every_st
                 rows_are_complete(&story).await;
             }
             // Of some scans the incidents are looked for late.
-            while round % 2 == 0 && both.settle_alerts(&Alerting::default(), &channels).await.unwrap().is_some() {}
+            while round % 2 == 0 && both.update_incidents(&Alerting::default(), &channels).await.unwrap().is_some() {}
             invariants::hold(both.sqlite.as_ref(), &what).await;
             both.agree(&what).await;
         }

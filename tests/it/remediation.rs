@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 use trustwatch::config::{Exemption, Remediation, Selector};
 use trustwatch::model::{Requirement, ZoneOfTrust};
-use trustwatch::remediate::{self, Came, Choices, Plan, Refused, Why};
+use trustwatch::remediate::{self, ApplyError, Choices, Plan, StepOutcome, Why};
 
 use crate::awssim::control::Change;
 use crate::awssim::rng::Rng;
@@ -34,7 +34,7 @@ async fn plan(story: &Story) -> Plan {
     plan_with(story, Choices::default()).await
 }
 
-async fn apply(story: &Story, plan: &Plan) -> Result<Vec<Came>, Refused> {
+async fn apply(story: &Story, plan: &Plan) -> Result<Vec<StepOutcome>, ApplyError> {
     let applied = remediate::apply(&story.engine(), &settings(), plan, &CancellationToken::new()).await?;
     assert_eq!(applied.len(), plan.steps.len());
     Ok(applied.into_iter().map(|applied| applied.came).collect())
@@ -88,7 +88,7 @@ async fn gaps_are_planned_applied_and_covered(kept: Kept) {
     assert!(made.steps.iter().all(|step| step.account.as_str() == administrator(&story)));
     assert_eq!(made.advice, Vec::<String>::new());
     let came = apply(&story, &made).await.unwrap();
-    assert!(came.iter().all(|came| *came == Came::Created), "{came:?}");
+    assert!(came.iter().all(|came| *came == StepOutcome::Created), "{came:?}");
 
     let scan = story.complete_scan().await.scan;
     assert_eq!(scan.coverage_ratio, Some(1.0));
@@ -102,7 +102,7 @@ async fn gaps_are_planned_applied_and_covered(kept: Kept) {
 
     // Once more: everything is there.
     let came = apply(&story, &made).await.unwrap();
-    assert!(came.iter().all(|came| *came == Came::Already), "{came:?}");
+    assert!(came.iter().all(|came| *came == StepOutcome::Already), "{came:?}");
     let results = story.rows("SELECT result, count(*) FROM remediation_actions GROUP BY result ORDER BY result").await;
     let steps = made.steps.len().to_string();
     assert_eq!(results, [["already", &steps], ["done", &steps]]);
@@ -118,7 +118,7 @@ async fn without_a_delegated_administrator_accounts_get_their_own_and_it_says_ho
     assert!(made.steps.iter().all(|step| step.zone == ZoneOfTrust::Account));
     let [advice] = made.advice.as_slice() else { panic!("{:?}", made.advice) };
     assert!(advice.contains("register-delegated-administrator"), "{advice}");
-    assert!(apply(&story, &made).await.unwrap().iter().all(|came| *came == Came::Created));
+    assert!(apply(&story, &made).await.unwrap().iter().all(|came| *came == StepOutcome::Created));
     assert_eq!(story.complete_scan().await.scan.coverage_ratio, Some(1.0));
 }
 
@@ -154,7 +154,7 @@ async fn where_both_are_asked_for_each_account_gets_what_it_lacks() {
     let accounts = there(ZoneOfTrust::Account);
     assert_eq!(accounts.len(), story.sim.world().accounts.len() - 1);
     assert!(accounts.iter().all(|step| step.account.as_str() != member));
-    assert!(apply(&story, &made).await.unwrap().iter().all(|came| *came == Came::Created));
+    assert!(apply(&story, &made).await.unwrap().iter().all(|came| *came == StepOutcome::Created));
     assert_eq!(story.complete_scan().await.scan.coverage_ratio, Some(1.0));
     assert_eq!(plan(&story).await.steps, []);
 }
@@ -197,7 +197,7 @@ async fn an_analyzer_that_failed_is_replaced_only_where_that_is_asked_for() {
     let made = plan_with(&story, Choices { replace_failed: true }).await;
     let step = made.steps.iter().find(|step| step.region.as_str() == REGION).unwrap();
     assert_eq!(step.replaces, ["old-ORGANIZATION"]);
-    assert!(apply(&story, &made).await.unwrap().iter().all(|came| *came == Came::Created));
+    assert!(apply(&story, &made).await.unwrap().iter().all(|came| *came == StepOutcome::Created));
     let expected = [("trustwatch-organization".to_owned(), "ORGANIZATION".to_owned())];
     assert_eq!(analyzers(&story.sim, &owner, REGION), expected);
     let deleted = "SELECT analyzer_name, result FROM remediation_actions WHERE action = 'delete_analyzer'";
@@ -301,13 +301,13 @@ async fn a_step_that_failed_is_on_record_and_the_others_are_done(kept: Kept) {
     let came = apply(&story, &made).await.unwrap();
     for (step, came) in made.steps.iter().zip(&came) {
         match (step.account.as_str(), came) {
-            (account, Came::Failed(problem)) if account == a => {
+            (account, StepOutcome::Failed(problem)) if account == a => {
                 assert!(problem.contains("`TrustwatchRemediate` (remediation.role)"), "{problem}");
             }
-            (account, Came::Failed(problem)) if account == b => {
+            (account, StepOutcome::Failed(problem)) if account == b => {
                 assert!(problem.contains("service control policy"), "{problem}");
             }
-            (account, Came::Created) => assert!(account != a && account != b),
+            (account, StepOutcome::Created) => assert!(account != a && account != b),
             other => panic!("{other:?}"),
         }
     }

@@ -17,7 +17,7 @@ use trustwatch::aws::Aws;
 use trustwatch::clock::SystemClock;
 use trustwatch::config::{self, Findings, Limits, Organization, TimeSpan};
 use trustwatch::model::{Discovered, Listed, ScanId, Visit};
-use trustwatch::scan::{Allowance, Engine, Outcome, Progress, Request};
+use trustwatch::scan::{Engine, Outcome, ProcessLimits, Progress, Request};
 use trustwatch::store::{self, Access, Cell, RowSink, ScanReport, Store};
 
 use crate::awssim::{Scenario, Sim, auth};
@@ -95,7 +95,7 @@ impl Story {
             others: Vec::new(),
             limits: self.limits.clone(),
             findings: self.findings,
-            allowance: Arc::new(Allowance::new(&self.limits)),
+            process_limits: Arc::new(ProcessLimits::new(&self.limits)),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
             worker: "test".into(),
@@ -163,7 +163,7 @@ pub async fn by_hand(settings: &config::Store, sql: &str) {
 pub async fn claim(store: &dyn Store, scan: ScanId, worker: &str, visits: &[Visit]) {
     let listed: Vec<Listed> =
         visits.iter().map(|visit| Listed { account: visit.account.clone(), is_owner: false }).collect();
-    assert!(store.take_listing(scan, worker).await.unwrap(), "the list is not another's");
+    assert!(store.acquire_listing(scan, worker).await.unwrap(), "the list is not another's");
     store.add_accounts(scan, worker, &listed).await.unwrap();
     assert_eq!(store.claim_accounts(scan, worker, listed.len() as u32, false).await.unwrap().len(), listed.len());
 }

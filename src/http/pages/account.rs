@@ -7,8 +7,8 @@ use axum::extract::{Path, Query, State};
 use chrono::{DateTime, Utc};
 
 use super::frame::Frame;
-use super::table::{Asked, Table, class};
-use super::{Answer, Asks, Here, Problem, csv, shown};
+use super::table::{Table, TableQuery, class};
+use super::{AppState, PageError, PageResult, Params, csv, shown};
 use crate::glance::ago;
 use crate::model::AccountId;
 use crate::store::Cell;
@@ -48,43 +48,43 @@ struct Span {
     title: String,
 }
 
-pub async fn page(State(served): Here, Path(id): Path<String>, Query(asks): Asks) -> Answer {
+pub async fn page(State(served): AppState, Path(id): Path<String>, Query(asks): Params) -> PageResult {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Account", "/accounts").await?;
     if id.parse::<AccountId>().is_err() {
-        return Err(Problem::Request(format!("{id} is no account id: expected twelve digits.")));
+        return Err(PageError::Request(format!("{id} is no account id: expected twelve digits.")));
     }
-    let it = format!("{} AND account_id = {}", frame.is_it(), literal(&id));
+    let it = format!("{} AND account_id = {}", frame.id_condition(), literal(&id));
     let facts = format!(
         "SELECT account_name, account_state, ou_path, account_owner, team, checked_at, outcome, error_kind, error_message
          FROM current_accounts WHERE {it}"
     );
     let facts = ask(store, &facts).await?.rows;
     let asked = [
-        Asked {
+        TableQuery {
             id: "regions",
             sql: format!(
                 "SELECT region, status, reason, since, uncovered_since, last_known_status, exempt, exemption_reason, analyzer_arn FROM current_coverage
                  WHERE {it} ORDER BY region"
             ),
         },
-        Asked {
+        TableQuery {
             id: "history",
             sql: format!(
                 "SELECT region, status, reason, valid_from, valid_to, analyzer_arn FROM coverage_history
                  WHERE {it} ORDER BY valid_from DESC, region"
             ),
         },
-        Asked {
+        TableQuery {
             id: "analyzers",
             sql: format!(
                 "SELECT region, name, type, status, status_reason, managed_by, since, analyzer_arn FROM current_analyzers
                  WHERE {} AND owner_account_id = {} ORDER BY region, name",
-                frame.is_it(),
+                frame.id_condition(),
                 literal(&id)
             ),
         },
-        Asked {
+        TableQuery {
             id: "visits",
             sql: format!(
                 "SELECT scan_id, finished_at, outcome, error_kind, error_message, worker FROM account_visits
@@ -103,7 +103,7 @@ pub async fn page(State(served): Here, Path(id): Path<String>, Query(asks): Asks
     }
     // One that has left has a history and nothing else.
     if facts.is_empty() && tables.iter().all(|table| table.rows.is_empty()) {
-        return Err(Problem::NotFound(format!("No account {id} is known in {}.", frame.organization)));
+        return Err(PageError::NotFound(format!("No account {id} is known in {}.", frame.organization)));
     }
     let fact = |column: usize| facts.first().map_or("", |row| row[column].text()).to_owned();
     let checked = facts.first().and_then(|row| row[5].instant());

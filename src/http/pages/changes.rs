@@ -5,8 +5,8 @@ use axum::extract::{Query, State};
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, SecondsFormat, Utc};
 
 use super::frame::Frame;
-use super::table::{Asked, Table};
-use super::{Answer, Asks, Here, Problem, csv, shown};
+use super::table::{Table, TableQuery};
+use super::{AppState, PageError, PageResult, Params, csv, shown};
 use crate::store::Cell;
 use crate::store::query::instant;
 
@@ -27,7 +27,7 @@ struct Changes {
     tables: Vec<Table>,
 }
 
-pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+pub async fn page(State(served): AppState, Query(asks): Params) -> PageResult {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Changes", "/changes").await?;
     let today = frame.now.date_naive();
@@ -36,7 +36,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         Some(text) => {
             let since = DateTime::parse_from_rfc3339(text).ok().filter(|since| is_a_year(since.year()));
             let expected =
-                || Problem::Request(format!("since={text}: expected an instant such as 2026-11-23T09:00:00Z."));
+                || PageError::Request(format!("since={text}: expected an instant such as 2026-11-23T09:00:00Z."));
             Some(since.ok_or_else(expected)?.with_timezone(&Utc))
         }
     };
@@ -46,20 +46,20 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         (Some(text), None) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
             .ok()
             .filter(|day| is_a_year(day.year()))
-            .ok_or_else(|| Problem::Request(format!("day={text}: expected a day such as 2026-11-23.")))?,
+            .ok_or_else(|| PageError::Request(format!("day={text}: expected a day such as 2026-11-23.")))?,
     };
     let shows_all = asks.get("show").is_some_and(|what| what == "all");
     let begins = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let view = if shows_all { "coverage_transitions" } else { "coverage_changes" };
     let during = match since {
-        Some(since) => format!("{} AND at >= {}", frame.is_named(), instant(since)),
+        Some(since) => format!("{} AND at >= {}", frame.name_condition(), instant(since)),
         None => {
             let (from, to) = (begins(day), begins(day + Days::new(1)));
-            format!("{} AND at >= {} AND at < {}", frame.is_named(), instant(from), instant(to))
+            format!("{} AND at >= {} AND at < {}", frame.name_condition(), instant(from), instant(to))
         }
     };
     let asked = [
-        Asked {
+        TableQuery {
             id: "sums",
             sql: format!(
                 "SELECT from_status, to_status, cause, to_reason, count(*) AS account_regions, count(DISTINCT account_id) AS accounts,
@@ -68,7 +68,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
                  GROUP BY from_status, to_status, cause, to_reason ORDER BY account_regions DESC, to_reason"
             ),
         },
-        Asked {
+        TableQuery {
             id: "changes",
             sql: format!(
                 "SELECT at, account_id, account_name, region, from_status, from_reason, to_status, to_reason, cause, scan_id

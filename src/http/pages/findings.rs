@@ -4,8 +4,8 @@ use askama::Template;
 use axum::extract::{Query, State};
 
 use super::frame::Frame;
-use super::table::{Asked, Table};
-use super::{Answer, Asks, Here, csv, shown};
+use super::table::{Table, TableQuery};
+use super::{AppState, PageResult, Params, csv, shown};
 use crate::glance::ago;
 use crate::store::Cell;
 use crate::store::query::ask;
@@ -24,28 +24,28 @@ struct Findings {
     tables: Vec<Table>,
 }
 
-pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+pub async fn page(State(served): AppState, Query(asks): Params) -> PageResult {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Findings", "/findings").await?;
     let is_public = asks.get("show").is_some_and(|what| what == "public");
     let public = if is_public { " AND is_public" } else { "" };
     let asked = [
-        Asked {
+        TableQuery {
             id: "counts",
             sql: format!(
                 "SELECT type, count(*) AS analyzers, sum(active) AS active, sum(public) AS public, sum(cross_account) AS cross_account,
                         sum(archived) AS archived, sum(resolved) AS resolved
                  FROM current_findings_statistics WHERE {} GROUP BY type ORDER BY type",
-                frame.is_it()
+                frame.id_condition()
             ),
         },
-        Asked {
+        TableQuery {
             id: "findings",
             sql: format!(
                 "SELECT resource_account_id, region, resource_type, resource, is_public, principal, type, since, read_at, finding_id
                  FROM current_findings WHERE {} AND status = 'ACTIVE'{public}
                  ORDER BY resource_account_id, region, resource, finding_id",
-                frame.is_it()
+                frame.id_condition()
             ),
         },
     ];
@@ -59,7 +59,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         };
         tables.push(asked.table(store, caption, ROWS, ("/findings", &asks), link).await?);
     }
-    let readings = format!("SELECT min(read_at) FROM findings_readings WHERE {}", frame.is_it());
+    let readings = format!("SELECT min(read_at) FROM findings_readings WHERE {}", frame.id_condition());
     let oldest = ask(store, &readings).await?.rows.first().and_then(|row| row[0].instant());
     let read = oldest.map(|at| ago(frame.now - at));
     let other = frame.to("/findings", if is_public { &[] } else { &[("show", "public")] });

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use url::form_urlencoded;
 
 use super::super::Served;
-use super::Problem;
+use super::PageError;
 use crate::store::query::{ask, literal};
 
 /// The pages, as the navigation has them.
@@ -52,9 +52,9 @@ impl Frame {
         asks: &BTreeMap<String, String>,
         title: &str,
         path: &str,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, PageError> {
         if let Some((key, _)) = asks.iter().find(|(_, value)| value.chars().any(char::is_control)) {
-            return Err(Problem::Request(format!("{key}: expected a text without control characters.")));
+            return Err(PageError::Request(format!("{key}: expected a text without control characters.")));
         }
         let names = &served.organizations;
         let organization = match asks.get("organization") {
@@ -62,7 +62,7 @@ impl Frame {
             Some(name) if names.contains(name) => name.clone(),
             Some(name) => {
                 let known = names.join(", ");
-                return Err(Problem::NotFound(format!("No organization is named {name}; configured: {known}.")));
+                return Err(PageError::NotFound(format!("No organization is named {name}; configured: {known}.")));
             }
         };
         let sql = format!(
@@ -112,12 +112,12 @@ impl Frame {
     }
 
     /// That a row is of this organization, by the name that the configuration has for it.
-    pub fn is_named(&self) -> String {
+    pub fn name_condition(&self) -> String {
         format!("organization_name = {}", literal(&self.organization))
     }
 
     /// The same by AWS's id: for what is looked up account by account.
-    pub fn is_it(&self) -> String {
+    pub fn id_condition(&self) -> String {
         format!("organization_id = {}", literal(&self.organization_id))
     }
 }

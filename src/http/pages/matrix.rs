@@ -6,8 +6,8 @@ use askama::Template;
 use axum::extract::{Query, State};
 
 use super::frame::{Frame, same};
-use super::table::{Asked, class, worst};
-use super::{Answer, Asks, Here, Problem, csv, shown};
+use super::table::{TableQuery, class, worst};
+use super::{AppState, PageError, PageResult, Params, csv, shown};
 use crate::glance::ago;
 use crate::model::{Status, counted};
 use crate::store::query::{among, ask, literal};
@@ -98,7 +98,7 @@ impl Choice {
 
     /// Which accounts it is about.
     fn accounts(&self, frame: &Frame) -> String {
-        let mut conditions = vec![frame.is_it()];
+        let mut conditions = vec![frame.id_condition()];
         if !self.search.is_empty() {
             // What a pattern means by itself is meant as it stands.
             let pattern = self.search.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
@@ -130,17 +130,17 @@ impl Choice {
     }
 }
 
-pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+pub async fn page(State(served): AppState, Query(asks): Params) -> PageResult {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Matrix", "/matrix").await?;
     let choice = Choice::of(&asks);
     let filter = choice.accounts(&frame);
     let what = "SELECT account_id, account_name, ou_path, region, status, reason, exempt, since, analyzer_arn FROM current_coverage";
-    let asked = [Asked {
+    let asked = [TableQuery {
         id: "matrix",
         sql: format!(
             "{what} WHERE {}{} AND account_id IN (SELECT account_id FROM current_accounts WHERE {filter}) ORDER BY ou_path, account_id, region",
-            frame.is_it(),
+            frame.id_condition(),
             choice.and_region("region")
         ),
     }];
@@ -156,7 +156,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let listed = &accounts[from.min(accounts.len())..(from + ACCOUNTS).min(accounts.len())];
     let counted_by = format!(
         "SELECT scan_id, finished_at FROM scan_summary WHERE {} AND whole ORDER BY scan_id DESC LIMIT 1",
-        frame.is_named()
+        frame.name_condition()
     );
     let counted_by = ask(store, &counted_by).await?.rows;
     let counted_by = counted_by
@@ -165,12 +165,12 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
     let newest = counted_by.as_ref().map_or(0, |(scan, _)| *scan);
     let mut heads = heads(store, newest, &choice).await?;
     if heads.is_empty() && !choice.region.is_empty() {
-        return Err(Problem::NotFound(format!("The newest scan has no region {}.", choice.region)));
+        return Err(PageError::NotFound(format!("The newest scan has no region {}.", choice.region)));
     }
     let mut cells: Cells = BTreeMap::new();
     if !listed.is_empty() {
         let ids: Vec<&str> = listed.iter().map(|row| row[0].text()).collect();
-        let sql = format!("{what} WHERE {} AND {}", frame.is_it(), among("account_id", &ids));
+        let sql = format!("{what} WHERE {} AND {}", frame.id_condition(), among("account_id", &ids));
         for row in ask(store, &sql).await?.rows {
             cells.insert((row[0].text().to_owned(), row[3].text().to_owned()), row);
         }
@@ -209,7 +209,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
 }
 
 /// The regions, as the newest scan has them.
-async fn heads(store: &dyn Store, scan: i64, choice: &Choice) -> Result<Vec<Head>, Problem> {
+async fn heads(store: &dyn Store, scan: i64, choice: &Choice) -> Result<Vec<Head>, PageError> {
     let sql = format!(
         "SELECT region, not_covered, unknown FROM coverage_by_region WHERE scan_id = {scan}{} ORDER BY region",
         choice.and_region("region")

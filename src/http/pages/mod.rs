@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use super::{Served, session};
 use crate::store::StoreError;
 use frame::Frame;
-use table::Asked;
+use table::TableQuery;
 
 /// No script, style or frame but our own, and nothing from elsewhere (Content Security Policy Level 3).
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
@@ -35,7 +35,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 const AT_ONCE: usize = 2;
 
 /// What a request asks for, beside its path.
-type Asks = Query<BTreeMap<String, String>>;
+type Params = Query<BTreeMap<String, String>>;
 
 /// Every page, behind the rules of exposure.
 pub fn router(served: &Arc<Served>) -> Router<Arc<Served>> {
@@ -73,8 +73,8 @@ async fn harden(request: Request, next: Next) -> Response {
     response
 }
 
-async fn nothing() -> Problem {
-    Problem::NotFound("There is no such page.".to_owned())
+async fn nothing() -> PageError {
+    PageError::NotFound("There is no such page.".to_owned())
 }
 
 /// The style and the script, which are part of the program.
@@ -88,7 +88,7 @@ async fn asset(Path(name): Path<String>) -> Response {
 }
 
 /// Why there is no page.
-enum Problem {
+enum PageError {
     /// The store does not answer.
     Store(StoreError),
     /// There is no such thing; what.
@@ -99,13 +99,13 @@ enum Problem {
     Template(askama::Error),
 }
 
-impl From<StoreError> for Problem {
+impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<askama::Error> for Problem {
+impl From<askama::Error> for PageError {
     fn from(error: askama::Error) -> Self {
         Self::Template(error)
     }
@@ -118,7 +118,7 @@ struct ProblemPage {
     said: String,
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let (status, said) = match self {
             Self::Store(error) => {
@@ -141,19 +141,23 @@ impl IntoResponse for Problem {
     }
 }
 
-type Answer = Result<Response, Problem>;
+type PageResult = Result<Response, PageError>;
 
 /// A page.
-fn shown(page: &impl Template) -> Answer {
+fn shown(page: &impl Template) -> PageResult {
     Ok(Html(page.render()?).into_response())
 }
 
 /// The table that was asked for as CSV, if one was.
-async fn csv(served: &Served, asks: &BTreeMap<String, String>, tables: &[Asked]) -> Result<Option<Response>, Problem> {
+async fn csv(
+    served: &Served,
+    asks: &BTreeMap<String, String>,
+    tables: &[TableQuery],
+) -> Result<Option<Response>, PageError> {
     let Some(id) = asks.get("csv") else { return Ok(None) };
     let Some(table) = tables.iter().find(|table| table.id == id) else {
         let known: Vec<&str> = tables.iter().map(|table| table.id).collect();
-        return Err(Problem::Request(format!(
+        return Err(PageError::Request(format!(
             "csv={id}: there is no such table here; there are: {}",
             known.join(", ")
         )));
@@ -175,4 +179,4 @@ async fn in_turn(State(turns): State<Arc<Semaphore>>, request: Request, next: Ne
 }
 
 /// What every handler is given.
-type Here = State<Arc<Served>>;
+type AppState = State<Arc<Served>>;

@@ -5,8 +5,8 @@ use axum::extract::{Query, State};
 use chrono::{SecondsFormat, TimeDelta};
 
 use super::frame::Frame;
-use super::table::{Asked, Table};
-use super::{Answer, Asks, Here, csv, shown};
+use super::table::{Table, TableQuery};
+use super::{AppState, PageResult, Params, csv, shown};
 use crate::glance::{self, Glance, ago};
 use crate::model::{counted, grouped, percent};
 use crate::store::Cell;
@@ -20,12 +20,12 @@ const ROWS: usize = 10;
 struct Overview {
     frame: Frame,
     glance: Glance,
-    figures: Vec<Big>,
+    figures: Vec<KeyFigure>,
     tables: Vec<Table>,
 }
 
 /// A number that everybody should see.
-struct Big {
+struct KeyFigure {
     name: &'static str,
     share: String,
     class: &'static str,
@@ -61,7 +61,7 @@ impl Spark {
     }
 }
 
-pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+pub async fn page(State(served): AppState, Query(asks): Params) -> PageResult {
     let store = served.store.as_ref();
     let frame = Frame::of(&served, &asks, "Overview", "/").await?;
     let mut glance = glance::of(store, &frame.organization, frame.now).await?;
@@ -74,7 +74,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
              SELECT max(scan_id) FROM scan_summary WHERE {} AND whole
              GROUP BY substr(CAST(finished_at AS TEXT), 1, 10))
          ORDER BY scan_id DESC LIMIT 366",
-        frame.is_named()
+        frame.name_condition()
     );
     let days = ask(store, &year).await?.rows;
     let trend = |column: usize| Spark::of(&days.iter().rev().map(|row| row[column].real()).collect::<Vec<_>>());
@@ -82,7 +82,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
         let class = |is_well: bool, otherwise| if is_well { "covered" } else { otherwise };
         let exempt = if newest.exempt > 0 { format!(", {} exempt", grouped(newest.exempt)) } else { String::new() };
         [
-            Big {
+            KeyFigure {
                 name: "coverage",
                 share: percent(newest.coverage.now),
                 class: class(newest.not_covered == 0 && newest.coverage.now.is_some(), "not_covered"),
@@ -90,7 +90,7 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
                 rest: format!("{} not covered{exempt}", counted(newest.not_covered, "account × region")),
                 trend: trend(1),
             },
-            Big {
+            KeyFigure {
                 name: "measured",
                 share: percent(newest.measured.now),
                 class: class(newest.unknown == 0 && newest.measured.now.is_some(), "unknown"),
@@ -128,32 +128,32 @@ pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
 }
 
 /// What needs somebody, as tables.
-fn asked(frame: &Frame, scan: i64) -> [Asked; 5] {
+fn asked(frame: &Frame, scan: i64) -> [TableQuery; 5] {
     [
-        Asked {
+        TableQuery {
             id: "incidents",
             sql: format!(
                 "SELECT severity, title, opened_at, account_regions, open_account_regions FROM alert_incidents
                  WHERE {} AND closed_at IS NULL ORDER BY incident_id DESC",
-                frame.is_named()
+                frame.name_condition()
             ),
         },
-        Asked {
+        TableQuery {
             id: "oldest",
             sql: format!(
                 "SELECT account_id, account_name, region, reason, uncovered_since, ou_path FROM current_coverage
                  WHERE {} AND status = 'not_covered' AND NOT exempt ORDER BY uncovered_since, account_id, region",
-                frame.is_it()
+                frame.id_condition()
             ),
         },
-        Asked {
+        TableQuery {
             id: "ous",
             sql: format!(
                 "SELECT ou_path, not_covered, unknown, covered, coverage_ratio FROM coverage_by_ou
                  WHERE scan_id = {scan} AND not_covered + unknown > 0 ORDER BY not_covered DESC, unknown DESC, ou_path"
             ),
         },
-        Asked {
+        TableQuery {
             id: "regions",
             sql: format!(
                 "SELECT region, not_covered, unknown, covered, coverage_ratio FROM coverage_by_region
@@ -161,12 +161,12 @@ fn asked(frame: &Frame, scan: i64) -> [Asked; 5] {
             ),
         },
         // A bare comparison would let Postgres begin with every visit ever made, of which it expects few to be so.
-        Asked {
+        TableQuery {
             id: "unreadable",
             sql: format!(
                 "SELECT account_id, account_name, error_kind, error_message, ou_path FROM current_accounts
                  WHERE {} AND coalesce(outcome, '') = 'unreachable' ORDER BY account_id",
-                frame.is_it()
+                frame.id_condition()
             ),
         },
     ]

@@ -4,8 +4,8 @@ use askama::Template;
 use axum::extract::{Query, State};
 
 use super::frame::Frame;
-use super::table::{Asked, Table};
-use super::{Answer, Asks, Here, Problem, csv, shown};
+use super::table::{Table, TableQuery};
+use super::{AppState, PageError, PageResult, Params, csv, shown};
 
 /// Scans on one page.
 const ROWS: usize = 100;
@@ -18,22 +18,22 @@ struct Scans {
     tables: Vec<Table>,
 }
 
-pub async fn page(State(served): Here, Query(asks): Asks) -> Answer {
+pub async fn page(State(served): AppState, Query(asks): Params) -> PageResult {
     let frame = Frame::of(&served, &asks, "Scans", "/scans").await?;
     let before = match asks.get("before") {
         None => String::new(),
         Some(text) => match text.parse::<i64>() {
             Ok(scan) => format!(" AND scan_id < {scan}"),
-            Err(_) => return Err(Problem::Request(format!("before={text}: expected the number of a scan."))),
+            Err(_) => return Err(PageError::Request(format!("before={text}: expected the number of a scan."))),
         },
     };
-    let asked = [Asked {
+    let asked = [TableQuery {
         id: "scans",
         sql: format!(
             "SELECT scan_id, state, trigger, scope, started_at, duration_seconds, accounts, accounts_unreachable, covered, not_covered,
                     unknown, coverage_ratio, measured_ratio, bound_by, version, error
              FROM scan_summary WHERE {}{before} ORDER BY scan_id DESC",
-            frame.is_named()
+            frame.name_condition()
         ),
     }];
     if let Some(csv) = csv(&served, &asks, &asked).await? {

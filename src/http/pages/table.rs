@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Problem;
+use super::PageError;
 use super::frame::same;
 use crate::model::{Status, inert};
 use crate::store::query::ask;
@@ -12,16 +12,16 @@ use crate::store::{Cell, RowSink, Store};
 const LONG: usize = 60;
 
 /// A question whose answer is a table.
-pub struct Asked {
+pub struct TableQuery {
     /// Its name within the page.
     pub id: &'static str,
     /// The query: the whole of it, as it is shown and as it becomes CSV.
     pub sql: String,
 }
 
-impl Asked {
+impl TableQuery {
     /// The whole answer as CSV.
-    pub async fn csv(&self, store: &dyn Store) -> Result<Vec<u8>, Problem> {
+    pub async fn csv(&self, store: &dyn Store) -> Result<Vec<u8>, PageError> {
         let mut sheet = Sheet(csv::Writer::from_writer(Vec::new()));
         store.query(&self.sql, &mut sheet).await?;
         // It is written to memory, which does not fail.
@@ -36,7 +36,7 @@ impl Asked {
         most: usize,
         (path, asks): (&str, &BTreeMap<String, String>),
         link: impl Fn(&str, &[Cell]) -> Option<String>,
-    ) -> Result<Table, Problem> {
+    ) -> Result<Table, PageError> {
         let answer = ask(store, &format!("{} LIMIT {}", self.sql, most + 1)).await?;
         let has_more = answer.rows.len() > most;
         let rows = answer.rows.iter().take(most).map(|row| {

@@ -1,7 +1,7 @@
 //! How much at once, how fast, and how often again. Every call to AWS goes through here, but for those that nobody waits for: messages
 //! to Amazon SNS, and what a health check asks of STS.
 
-mod health;
+mod circuit_breaker;
 mod rate;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +19,7 @@ use crate::config::{self, Rate};
 use crate::metrics;
 use crate::model::{AccountId, ErrorKind, Region};
 
-use health::Health;
+use circuit_breaker::CircuitBreaker;
 use rate::{Bucket, LONGEST_WAIT};
 
 /// The first pause after a failure is up to this; it doubles with each, up to [`LONGEST_PAUSE`].
@@ -32,7 +32,7 @@ pub const MOST_PAGES: usize = 100_000;
 /// What all scans of this process share: the calls that may be under way at once, and the rates of the accounts that calls
 /// are made *from*, because AWS counts those whichever organization is scanned.
 #[derive(Debug)]
-pub struct Allowance {
+pub struct ProcessLimits {
     in_flight: Semaphore,
     attempts: u32,
     attempt_timeout: Duration,
@@ -43,7 +43,7 @@ pub struct Allowance {
     among: Arc<AtomicU32>,
 }
 
-impl Allowance {
+impl ProcessLimits {
     /// What a configuration allows.
     pub fn new(limits: &config::Limits) -> Self {
         let rate = |operation: &Operation| Some((*operation, *limits.rates.get(operation.action())?));
@@ -82,8 +82,8 @@ impl Buckets {
         Self { by_charge: Mutex::default(), among }
     }
 
-    fn bucket(&self, allowance: &Allowance, operation: Operation, region: Option<&Region>) -> Option<Arc<Bucket>> {
-        let rate = *allowance.rates.get(&operation)?;
+    fn bucket(&self, shared: &ProcessLimits, operation: Operation, region: Option<&Region>) -> Option<Arc<Bucket>> {
+        let rate = *shared.rates.get(&operation)?;
         let mut buckets = self.by_charge.lock().unwrap_or_else(PoisonError::into_inner);
         let is_listing = operation.action().starts_with("organizations:");
         let among = || if is_listing { Arc::new(AtomicU32::new(1)) } else { Arc::clone(&self.among) };
@@ -96,8 +96,8 @@ impl Buckets {
 /// The governor of all calls of one scan.
 #[derive(Debug)]
 pub struct Limits {
-    allowance: Arc<Allowance>,
-    health: Health,
+    shared: Arc<ProcessLimits>,
+    health: CircuitBreaker,
     costs: Costs,
     /// What is shared with nobody.
     alone: Arc<AtomicU32>,
@@ -105,9 +105,9 @@ pub struct Limits {
 
 impl Limits {
     /// Governs one scan within what all may do.
-    pub fn new(allowance: Arc<Allowance>) -> Self {
-        let health = Health::new(allowance.attempt_timeout);
-        Self { allowance, health, costs: Costs::new(), alone: Arc::new(AtomicU32::new(1)) }
+    pub fn new(shared: Arc<ProcessLimits>) -> Self {
+        let health = CircuitBreaker::new(shared.attempt_timeout);
+        Self { shared, health, costs: Costs::new(), alone: Arc::new(AtomicU32::new(1)) }
     }
 
     /// What was called so far, and what was waited for.
@@ -117,8 +117,8 @@ impl Limits {
 
     /// Calls that are charged to an account that calls are made from, again and again: its buckets outlive the scan.
     pub fn from_caller(&self, caller: AccountId, deadline: Instant) -> Calls<'_> {
-        let mut callers = self.allowance.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Buckets::new(Arc::clone(&self.allowance.among)));
+        let mut callers = self.shared.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Buckets::new(Arc::clone(&self.shared.among)));
         let buckets = Arc::clone(callers.entry(caller).or_insert_with(new));
         Calls { limits: self, buckets, region: None, deadline }
     }
@@ -176,7 +176,7 @@ impl<'a> Calls<'a> {
             }
             if number == 1 {
                 // Waiting for our own limits is no failure of the call: its time begins with the first attempt.
-                ends = ends.min(begun + self.limits.allowance.call_deadline);
+                ends = ends.min(begun + self.limits.shared.call_deadline);
             }
             let _in_flight = metrics::call_in_flight();
             let span = debug_span!("aws", otel.name = operation.action(), attempt = number);
@@ -195,7 +195,7 @@ impl<'a> Calls<'a> {
             match error.remedy {
                 // The SDK has read AWS's time from the answer.
                 Remedy::CorrectedTime if !corrected => corrected = true,
-                Remedy::Again if number < self.limits.allowance.attempts => {
+                Remedy::Again if number < self.limits.shared.attempts => {
                     let _waiting = self.limits.costs.waits_to_retry.enter();
                     // The time that AWS asks for is no time that the call took.
                     ends = (ends + error.retry_after.unwrap_or_default().min(LONGEST_WAIT)).min(self.deadline);
@@ -218,17 +218,17 @@ impl<'a> Calls<'a> {
         number: u32,
         last: Option<&AwsError>,
     ) -> Result<Admitted<'a>, AwsError> {
-        let Limits { allowance, health, costs, .. } = self.limits;
-        let bucket = self.buckets.bucket(allowance, operation, self.region);
+        let Limits { shared, health, costs, .. } = self.limits;
+        let bucket = self.buckets.bucket(shared, operation, self.region);
         if let (Some(bucket), Some(tally)) = (&bucket, costs.of(operation)) {
             bucket.take(&tally.waits_for_rate).await;
         }
-        let permit = match allowance.in_flight.try_acquire() {
+        let permit = match shared.in_flight.try_acquire() {
             Ok(permit) => Some(permit),
             Err(_) => {
                 let _waiting = costs.waits_in_flight.enter();
                 // The semaphore is never closed, so there is always a permit to come.
-                allowance.in_flight.acquire().await.ok()
+                shared.in_flight.acquire().await.ok()
             }
         };
         if let Some(region) = self.region {

@@ -9,7 +9,7 @@ fn limits() -> Limits {
 }
 
 fn limits_of(limits: &config::Limits) -> Limits {
-    Limits::new(Arc::new(Allowance::new(limits)))
+    Limits::new(Arc::new(ProcessLimits::new(limits)))
 }
 
 fn soon() -> Instant {
@@ -101,11 +101,11 @@ async fn an_account_that_throttles_slows_nobody_else() {
 #[tokio::test(start_paused = true)]
 async fn callers_keep_their_buckets_from_scan_to_scan_and_share_them() {
     let settings = config::Limits::default();
-    let allowance = Arc::new(Allowance::new(&settings));
+    let process_limits = Arc::new(ProcessLimits::new(&settings));
     let caller: AccountId = "111111111111".parse().unwrap();
     let begun = Instant::now();
     for _ in 0..4 {
-        let limits = Limits::new(Arc::clone(&allowance));
+        let limits = Limits::new(Arc::clone(&process_limits));
         let calls = limits.from_caller(caller, soon());
         for _ in 0..7 {
             calls.call(Operation::ListAccounts, || async { Ok(()) }).await.unwrap();

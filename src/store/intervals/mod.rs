@@ -4,7 +4,7 @@ use crate::evaluate::keep_reason_while_blind;
 use crate::model::{
     AccountId, AnalyzerArn, Cause, Coverage, Reason, Region, RegionCoverage, Requirement, ScanId, Status,
 };
-use crate::store::stamp::Stamp;
+use crate::store::timestamp::Timestamp;
 
 /// An interval that still holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct LastKnown {
     /// Why; the status follows.
     pub reason: Reason,
     /// When it was last seen to hold.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// The scan that last saw it.
     pub scan_id: ScanId,
     /// What satisfied the rule in that scan.
@@ -42,7 +42,7 @@ pub struct Account {
     /// Which.
     pub id: AccountId,
     /// When it was last looked at: until then, what held was known to hold.
-    pub checked_at: Option<Stamp>,
+    pub checked_at: Option<Timestamp>,
     /// The scan of its newest visit.
     pub scan_id: ScanId,
     /// What satisfied the rule in that scan.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::ByRequirement;
 
-fn at(seconds: i64) -> Stamp {
+fn at(seconds: i64) -> Timestamp {
     chrono::DateTime::from_timestamp(seconds, 0).unwrap().into()
 }
 

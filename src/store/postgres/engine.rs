@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, FromRow, Postgres, Transaction};
 
 use crate::store::StoreError;
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::{Column, Table};
+use crate::store::timestamp::Timestamp;
 
 pub type Connection = sqlx::PgConnection;
 pub type Pool = sqlx::PgPool;
@@ -58,7 +58,7 @@ impl Engine {
 }
 
 /// Lets scans begin one after the other: whether one is at work decides what the next may do.
-pub async fn serialize(connection: &mut Connection) -> Result<(), sqlx::Error> {
+pub async fn lock_scans(connection: &mut Connection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('trustwatch scans ' || current_schema(), 0))")
         .execute(connection)
         .await
@@ -66,19 +66,19 @@ pub async fn serialize(connection: &mut Connection) -> Result<(), sqlx::Error> {
 }
 
 /// Whether no other process prunes until this transaction ends.
-pub async fn prunes_alone(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+pub async fn try_lock_prune(connection: &mut Connection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended('trustwatch prune ' || current_schema(), 0))")
         .fetch_one(connection)
         .await
 }
 
 /// What is held between two scans is the server's business.
-pub async fn settle(_: &Pool) -> Result<(), sqlx::Error> {
+pub async fn release_memory(_: &Pool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
 /// The server's time: what all who share it go by, however wrong their own clocks are.
-pub async fn now(connection: &mut Connection) -> Result<Stamp, sqlx::Error> {
+pub async fn now(connection: &mut Connection) -> Result<Timestamp, sqlx::Error> {
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
 }
 
@@ -95,7 +95,7 @@ fn with(table: &Table, statement: &str) -> AssertSqlSafe<String> {
             Column::Integer(_) => ("bigint", ""),
             Column::Real(_) => ("double precision", ""),
             Column::Text(_) => ("text", ""),
-            Column::Stamp(_) => ("timestamptz", ""),
+            Column::Timestamp(_) => ("timestamptz", ""),
             Column::Document(_) => ("text", "::jsonb"),
         };
         names.push(name.as_ref());
@@ -112,7 +112,7 @@ macro_rules! bound {
             Column::Integer(values) => query.bind(values),
             Column::Real(values) => query.bind(values),
             Column::Text(values) => query.bind(values),
-            Column::Stamp(values) => query.bind(values),
+            Column::Timestamp(values) => query.bind(values),
             Column::Document(values) => query.bind(values),
         })
     };

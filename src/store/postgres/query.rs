@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo
 
 use crate::store::error::Doing;
 use crate::store::query::is_one_query;
-use crate::store::{Cell, RowSink, Stamp, StoreError};
+use crate::store::{Cell, RowSink, StoreError, Timestamp};
 
 pub async fn run(pool: &PgPool, sql: &str, sink: &mut dyn RowSink) -> Result<(), StoreError> {
     const DOING: &str = "running the query";
@@ -43,7 +43,7 @@ fn cell(row: &PgRow, index: usize) -> Result<Cell, sqlx::Error> {
         "FLOAT4" | "FLOAT8" => number(),
         "BOOL" => Cell::Integer(i64::from(text == "t")),
         "TIMESTAMPTZ" => DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z")
-            .map_or_else(|_| plain(), |instant| Cell::Text(Stamp::from(instant.with_timezone(&Utc)).to_string())),
+            .map_or_else(|_| plain(), |instant| Cell::Text(Timestamp::from(instant.with_timezone(&Utc)).to_string())),
         "JSON" | "JSONB" => serde_json::from_str::<BTreeMap<String, Value>>(text)
             .map_or_else(|_| plain(), |object| Cell::Text(serde_json::json!(object).to_string())),
         _ => plain(),

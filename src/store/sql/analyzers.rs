@@ -11,8 +11,8 @@ use super::{findings, readings};
 use crate::model::{AccountId, Analyzer, Visit};
 use crate::store::StoreError;
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 /// An analyzer as a table's row: what it analyzed last is not part of it, so that it opens no interval.
 #[derive(Debug, Clone, FromRow, PartialEq)]
@@ -26,7 +26,7 @@ struct AnalyzerRow {
     status: String,
     status_reason: Option<String>,
     managed_by: Option<String>,
-    created_at: Option<Stamp>,
+    created_at: Option<Timestamp>,
     tags: Json<BTreeMap<String, String>>,
 }
 
@@ -41,7 +41,7 @@ impl AnalyzerRow {
             status: analyzer.status.clone(),
             status_reason: analyzer.status_reason.clone(),
             managed_by: analyzer.managed_by.clone(),
-            created_at: analyzer.created_at.map(Stamp::from),
+            created_at: analyzer.created_at.map(Timestamp::from),
             tags: Json(analyzer.tags.clone()),
         }
     }
@@ -52,22 +52,22 @@ impl AnalyzerRow {
 struct Open {
     #[sqlx(flatten)]
     row: AnalyzerRow,
-    valid_from: Stamp,
+    valid_from: Timestamp,
 }
 
 /// What a batch of visits says of an analyzer: the last word counts.
 struct Seen {
     row: AnalyzerRow,
-    at: Stamp,
+    at: Timestamp,
 }
 
 pub async fn write(connection: &mut Connection, organization_key: i32, visits: &[&Visit]) -> Result<(), StoreError> {
     let mut owners: BTreeSet<AccountId> = visits.iter().map(|visit| visit.account.id).collect();
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     // Where the owner's own list was read to its end, an analyzer that is not on it is gone.
-    let mut read: HashMap<(String, String), Stamp> = HashMap::new();
+    let mut read: HashMap<(String, String), Timestamp> = HashMap::new();
     for visit in visits {
-        let at = Stamp::from(visit.finished_at);
+        let at = Timestamp::from(visit.finished_at);
         for analyzer in &visit.analyzers {
             owners.insert(analyzer.location.owner);
             seen.insert(analyzer.arn.clone(), Seen { row: AnalyzerRow::of(analyzer), at });
@@ -77,7 +77,7 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
     }
     let owners: Vec<&str> = owners.iter().map(AccountId::as_str).collect();
     let open = open(connection, organization_key, &owners).await?;
-    let mut closings: Vec<(String, Stamp)> = Vec::new();
+    let mut closings: Vec<(String, Timestamp)> = Vec::new();
     for interval in &open {
         let row = &interval.row;
         let ended = match seen.get(&row.analyzer_arn) {
@@ -89,7 +89,7 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
         closings.extend(ended.map(|at| (row.analyzer_arn.clone(), at)));
     }
     close(connection, organization_key, &closings).await?;
-    let gone: Vec<(String, Stamp)> = closings.iter().filter(|(arn, _)| !seen.contains_key(arn)).cloned().collect();
+    let gone: Vec<(String, Timestamp)> = closings.iter().filter(|(arn, _)| !seen.contains_key(arn)).cloned().collect();
     findings::close(connection, organization_key, &gone).await?;
     readings::close_all_of(connection, organization_key, &gone).await?;
     let unchanged: BTreeSet<&str> = open
@@ -107,11 +107,11 @@ pub async fn close_all_of(
     connection: &mut Connection,
     organization_key: i32,
     owners: &[&str],
-    at: Stamp,
+    at: Timestamp,
 ) -> Result<(), StoreError> {
     let open = open(connection, organization_key, owners).await?;
     let end = |open: Open| (open.row.analyzer_arn, at.no_earlier_than(Some(open.valid_from)));
-    let closings: Vec<(String, Stamp)> = open.into_iter().map(end).collect();
+    let closings: Vec<(String, Timestamp)> = open.into_iter().map(end).collect();
     findings::close(connection, organization_key, &closings).await?;
     readings::close_all_of(connection, organization_key, &closings).await?;
     close(connection, organization_key, &closings).await
@@ -134,7 +134,7 @@ async fn open(connection: &mut Connection, organization_key: i32, owners: &[&str
 async fn close(
     connection: &mut Connection,
     organization_key: i32,
-    closings: &[(String, Stamp)],
+    closings: &[(String, Timestamp)],
 ) -> Result<(), StoreError> {
     if closings.is_empty() {
         return Ok(());
@@ -161,8 +161,8 @@ async fn insert(connection: &mut Connection, organization_key: i32, mut rows: Ve
     let newest = "SELECT analyzer.analyzer_arn, max(analyzer.valid_to) FROM new
                   JOIN analyzer ON analyzer.organization_key = new.organization_key AND analyzer.analyzer_arn = new.analyzer_arn
                   GROUP BY analyzer.analyzer_arn";
-    let newest: Vec<(String, Option<Stamp>)> = fetch(connection, &arns, newest).await.doing(DOING)?;
-    let newest: HashMap<String, Stamp> = newest.into_iter().filter_map(|(arn, at)| Some((arn, at?))).collect();
+    let newest: Vec<(String, Option<Timestamp>)> = fetch(connection, &arns, newest).await.doing(DOING)?;
+    let newest: HashMap<String, Timestamp> = newest.into_iter().filter_map(|(arn, at)| Some((arn, at?))).collect();
     for seen in &mut rows {
         // What closed just now ends where this begins.
         let ended = newest.get(&seen.row.analyzer_arn).copied();

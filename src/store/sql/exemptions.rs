@@ -9,8 +9,8 @@ use super::visits::DOING;
 use crate::config::Exemption;
 use crate::model::{RegionCoverage, ScanId, Visit};
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 use crate::store::{ExemptionUse, StoreError};
 
 /// Says which exemptions a scan is made with.
@@ -29,7 +29,7 @@ pub async fn keep(pool: &Pool, scan: ScanId, exemptions: &[Exemption]) -> Result
         .text("reason", |row| row.1.reason.as_str())
         .text("ticket", |row| row.1.ticket.as_deref())
         .document("scope", |row| row.1.scope().to_string())
-        .stamp("expires_at", |row| Stamp::from(row.1.expires.0))
+        .stamp("expires_at", |row| Timestamp::from(row.1.expires.0))
         .done();
     let insert = "INSERT INTO exemption (organization_key, digest, owner, reason, ticket, scope, expires_at, scan_id)
                   SELECT scan.organization_key, new.digest, new.owner, new.reason, new.ticket, new.scope, new.expires_at, scan.scan_id
@@ -45,14 +45,14 @@ pub async fn keep(pool: &Pool, scan: ScanId, exemptions: &[Exemption]) -> Result
 struct Open {
     account_key: i32,
     region: String,
-    valid_from: Stamp,
+    valid_from: Timestamp,
     digest: String,
-    expires_at: Stamp,
+    expires_at: Timestamp,
 }
 
 impl Open {
     /// When it ended, seen at an instant: where its time ran out, then and not when that was seen.
-    fn ended(&self, at: Stamp) -> Stamp {
+    fn ended(&self, at: Timestamp) -> Timestamp {
         let by_itself = self.expires_at.min(at);
         if by_itself > self.valid_from { by_itself } else { at.no_earlier_than(Some(self.valid_from)) }
     }
@@ -65,14 +65,14 @@ pub async fn write<'v>(
     visits: &[(i32, &'v Visit)],
 ) -> Result<(), StoreError> {
     let open = open(connection, visits).await?;
-    let seen_at: HashMap<i32, Stamp> =
-        visits.iter().map(|(key, visit)| (*key, Stamp::from(visit.finished_at))).collect();
+    let seen_at: HashMap<i32, Timestamp> =
+        visits.iter().map(|(key, visit)| (*key, Timestamp::from(visit.finished_at))).collect();
     let mut wanted: HashMap<(i32, &str), &str> = HashMap::new();
     for (key, visit) in visits {
         let exempt = |row: &'v RegionCoverage| Some(((*key, row.region.as_str()), row.exemption.as_deref()?));
         wanted.extend(visit.coverage.iter().filter_map(exempt));
     }
-    let mut closings: Vec<(i32, String, Stamp)> = Vec::new();
+    let mut closings: Vec<(i32, String, Timestamp)> = Vec::new();
     for one in &open {
         let place = (one.account_key, one.region.as_str());
         if wanted.get(&place) == Some(&one.digest.as_str()) {
@@ -91,8 +91,8 @@ pub async fn write<'v>(
     let newest = "SELECT exempted.account_key, exempted.region, max(exempted.valid_to)
                   FROM new JOIN exempted ON exempted.account_key = new.account_key AND exempted.region = new.region
                   GROUP BY exempted.account_key, exempted.region";
-    let newest: Vec<(i32, String, Option<Stamp>)> = fetch(connection, &places, newest).await.doing(DOING)?;
-    let newest: HashMap<(i32, &str), Stamp> =
+    let newest: Vec<(i32, String, Option<Timestamp>)> = fetch(connection, &places, newest).await.doing(DOING)?;
+    let newest: HashMap<(i32, &str), Timestamp> =
         newest.iter().filter_map(|(key, region, at)| Some(((*key, region.as_str()), (*at)?))).collect();
     // What closed just now ends where this begins.
     let begins = |place: &(i32, &str)| {
@@ -114,9 +114,9 @@ pub async fn write<'v>(
 }
 
 /// Ends what is exempt of accounts that have left: `left` has their key, and when.
-pub async fn close_all_of(connection: &mut Connection, left: &[(i32, Stamp)]) -> Result<(), StoreError> {
+pub async fn close_all_of(connection: &mut Connection, left: &[(i32, Timestamp)]) -> Result<(), StoreError> {
     let open = open(connection, left).await?;
-    let at: HashMap<i32, Stamp> = left.iter().copied().collect();
+    let at: HashMap<i32, Timestamp> = left.iter().copied().collect();
     let end = |one: &'_ Open| Some((one.account_key, one.region.clone(), one.ended(*at.get(&one.account_key)?)));
     close(connection, &open.iter().filter_map(end).collect::<Vec<_>>()).await
 }
@@ -132,7 +132,7 @@ async fn open<T>(connection: &mut Connection, accounts: &[(i32, T)]) -> Result<V
     fetch(connection, &keys, statement).await.doing(DOING)
 }
 
-async fn close(connection: &mut Connection, closings: &[(i32, String, Stamp)]) -> Result<(), StoreError> {
+async fn close(connection: &mut Connection, closings: &[(i32, String, Timestamp)]) -> Result<(), StoreError> {
     if closings.is_empty() {
         return Ok(());
     }
@@ -147,7 +147,7 @@ async fn close(connection: &mut Connection, closings: &[(i32, String, Stamp)]) -
 }
 
 /// Counts what was exempt of a scan that ends.
-pub async fn count(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
+pub async fn count(connection: &mut Connection, scan: ScanId, at: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO scan_exempt (scan_id, account_regions, not_covered, unknown)
          SELECT scan.scan_id, count(*), count(*) FILTER (WHERE coverage.status = 'not_covered'),

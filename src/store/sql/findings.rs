@@ -10,14 +10,14 @@ use super::visits::DOING;
 use crate::model::{FindingsCount, ScanId, TypeCount, Visit};
 use crate::store::StoreError;
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 /// A count that holds.
 #[derive(FromRow)]
 struct Open {
     analyzer_arn: String,
-    valid_from: Stamp,
+    valid_from: Timestamp,
     active: i64,
     archived: i64,
     resolved: i64,
@@ -33,11 +33,11 @@ impl Open {
 
 /// Writes what a batch of visits counted, where it is not what was counted before.
 pub async fn write(connection: &mut Connection, organization_key: i32, visits: &[&Visit]) -> Result<(), StoreError> {
-    let mut counted: Vec<(&FindingsCount, Stamp)> = Vec::new();
+    let mut counted: Vec<(&FindingsCount, Timestamp)> = Vec::new();
     // Of analyzers that a visit is the authority on and did not count, nobody knows how many there are now.
-    let mut authority: HashMap<&str, Stamp> = HashMap::new();
+    let mut authority: HashMap<&str, Timestamp> = HashMap::new();
     for visit in visits {
-        let at = Stamp::from(visit.finished_at);
+        let at = Timestamp::from(visit.finished_at);
         counted.extend(visit.findings.iter().map(|count| (count, at)));
         let own = visit.analyzers.iter().filter(|analyzer| analyzer.location.owner == visit.account.id);
         authority.extend(own.map(|analyzer| (analyzer.arn.as_str(), at)));
@@ -63,7 +63,7 @@ pub async fn write(connection: &mut Connection, organization_key: i32, visits: &
         Some((open.analyzer_arn.clone(), at))
     });
     close(connection, organization_key, &uncounted.collect::<Vec<_>>()).await?;
-    let changed: Vec<(&FindingsCount, Stamp)> = counted
+    let changed: Vec<(&FindingsCount, Timestamp)> = counted
         .iter()
         .copied()
         .filter(|(count, _)| !open.get(count.analyzer_arn.as_str()).is_some_and(|open| open.is(count)))
@@ -107,7 +107,7 @@ const CLOSE: &str = "UPDATE findings_count SET valid_to = new.at FROM new
 pub async fn close(
     connection: &mut Connection,
     organization_key: i32,
-    gone: &[(String, Stamp)],
+    gone: &[(String, Timestamp)],
 ) -> Result<(), StoreError> {
     if gone.is_empty() {
         return Ok(());

@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::super::engine::{Connection, Pool, begin, execute, now, settle};
+use super::super::engine::{Connection, Pool, begin, execute, now, release_memory};
 use super::visits::close_coverage;
 use super::{analyzers, exemptions, findings, incidents, stale, work};
 use crate::model::{CallCount, Cause, ScanCost, ScanEnd, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 const DOING: &str = "finishing a scan";
 
@@ -65,7 +65,7 @@ pub async fn finish(
     write_stages(&mut transaction, scan, cost).await?;
     transaction.commit().await.doing(DOING)?;
     // The scan has ended whether or not this is done.
-    let _ = settle(pool).await;
+    let _ = release_memory(pool).await;
     Ok(())
 }
 
@@ -88,14 +88,14 @@ pub async fn end_scan(
     end: &ScanEnd,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let started: Option<Stamp> = sqlx::query_scalar(
+    let started: Option<Timestamp> = sqlx::query_scalar(
         "UPDATE scan SET state = state WHERE scan_id = $1 AND state = 'running' RETURNING started_at",
     )
     .bind(scan)
     .fetch_optional(&mut *connection)
     .await
     .doing(DOING)?;
-    let at = Stamp::from(at).max(started.ok_or(StoreError::ScanEnded(scan))?);
+    let at = Timestamp::from(at).max(started.ok_or(StoreError::ScanEnded(scan))?);
     if end.list_complete {
         close_accounts_that_left(connection, scan, at).await?;
         close_accounts_elsewhere(connection, scan, at).await?;
@@ -119,7 +119,7 @@ pub async fn end_scan(
     findings::roll_up(connection, scan).await
 }
 
-async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Stamp) -> Result<(), StoreError> {
+async fn count(connection: &mut Connection, scan: ScanId, end: &ScanEnd, at: Timestamp) -> Result<(), StoreError> {
     sqlx::query(concat!(
         "WITH visited AS (
              SELECT account.account_key, visit.outcome
@@ -223,11 +223,11 @@ struct Left {
     account_id: String,
     organization_key: i32,
     scan_id: ScanId,
-    changed_at: Option<Stamp>,
+    changed_at: Option<Timestamp>,
 }
 
 /// Every account on the list has a visit, so a member without one has left: what held for it ends.
-async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
+async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at: Timestamp) -> Result<(), StoreError> {
     let left: Vec<Left> = sqlx::query_as(
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
          FROM scan JOIN account USING (organization_key)
@@ -244,7 +244,7 @@ async fn close_accounts_that_left(connection: &mut Connection, scan: ScanId, at:
 
 /// An account is in one organization: what holds for it in another, where nobody may look any more, ends. While that one is scanned,
 /// it is left to the next scan.
-async fn close_accounts_elsewhere(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
+async fn close_accounts_elsewhere(connection: &mut Connection, scan: ScanId, at: Timestamp) -> Result<(), StoreError> {
     let mut left: Vec<Left> = sqlx::query_as(
         "SELECT account.account_key, account.account_id, account.organization_key, account.scan_id, account.changed_at
          FROM scan
@@ -273,7 +273,7 @@ pub async fn close_organization(
     connection: &mut Connection,
     scan: ScanId,
     key: i32,
-    at: Stamp,
+    at: Timestamp,
 ) -> Result<u64, StoreError> {
     let left: Vec<Left> = sqlx::query_as(
         "SELECT account_key, account_id, organization_key, scan_id, changed_at FROM account
@@ -287,7 +287,12 @@ pub async fn close_organization(
     Ok(left.len() as u64)
 }
 
-async fn close_members(connection: &mut Connection, scan: ScanId, left: &[Left], at: Stamp) -> Result<(), StoreError> {
+async fn close_members(
+    connection: &mut Connection,
+    scan: ScanId,
+    left: &[Left],
+    at: Timestamp,
+) -> Result<(), StoreError> {
     let Some(organization_key) = left.first().map(|left| left.organization_key) else { return Ok(()) };
     let table = Table::of(left)
         .integer("account_key", |left| i64::from(left.account_key))
@@ -302,7 +307,7 @@ async fn close_members(connection: &mut Connection, scan: ScanId, left: &[Left],
     ] {
         execute(&mut *connection, &table, statement).await.doing(DOING)?;
     }
-    let ended: Vec<(i32, Stamp)> =
+    let ended: Vec<(i32, Timestamp)> =
         left.iter().map(|left| (left.account_key, at.no_earlier_than(left.changed_at))).collect();
     exemptions::close_all_of(connection, &ended).await?;
     let owners: Vec<&str> = left.iter().map(|left| left.account_id.as_str()).collect();

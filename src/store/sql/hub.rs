@@ -8,8 +8,8 @@ use crate::model::AccountId;
 use crate::store::StoreError;
 use crate::store::error::Doing;
 use crate::store::hub::{HubFinding, HubGround};
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 const DOING: &str = "looking up what was imported into Security Hub";
 
@@ -51,7 +51,7 @@ pub async fn findings(
         account_id: String,
         region: String,
         digest: String,
-        imported_at: Stamp,
+        imported_at: Timestamp,
         is_archived: i32,
         finding: Json<serde_json::Value>,
     }
@@ -88,7 +88,7 @@ pub async fn keep(pool: &Pool, organization_id: &str, findings: &[HubFinding]) -
         .text("account_id", |one| one.account.as_str())
         .text("region", |one| one.region.as_str())
         .text("digest", |one| one.digest.as_str())
-        .stamp("imported_at", |one| Stamp::from(one.imported_at))
+        .stamp("imported_at", |one| Timestamp::from(one.imported_at))
         .integer("is_archived", |one| i64::from(one.is_archived))
         .document("finding", |one| one.finding.to_string())
         .done();

@@ -11,8 +11,8 @@ use crate::model::{Account, Event, Incident, IncidentKind, OwnedBy, ScanId, perc
 use crate::store::StoreError;
 use crate::store::alerts::{Found, Gathering, Of, Seen, Settled, recovered};
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 const DOING: &str = "looking for incidents";
 
@@ -332,7 +332,7 @@ async fn open(connection: &mut Connection, ended: &Ended, found: &Found<'_>) -> 
     .bind(found.subject)
     .bind(&incident.title)
     .bind(ended.of.scan_id)
-    .bind(Stamp::from(ended.of.at))
+    .bind(Timestamp::from(ended.of.at))
     .bind(whole(incident.account_regions))
     .bind(whole(incident.accounts))
     .bind(whole(incident.regions.len() as u64))
@@ -363,7 +363,7 @@ pub async fn close_all_of(
     connection: &mut Connection,
     organization_key: i32,
     scan: ScanId,
-    at: Stamp,
+    at: Timestamp,
 ) -> Result<(), StoreError> {
     const DOING: &str = "closing incidents";
     sqlx::query(
@@ -422,7 +422,7 @@ async fn close(connection: &mut Connection, ended: &Ended, rules: &Alerting) -> 
     )
     .bind(ended.organization_key)
     .bind(ended.of.scan_id)
-    .bind(Stamp::from(ended.of.at))
+    .bind(Timestamp::from(ended.of.at))
     .bind(is_measured)
     .bind(ended.is_whole)
     .fetch_all(&mut *connection)

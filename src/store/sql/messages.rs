@@ -10,7 +10,7 @@ use crate::model::Event;
 use crate::store::StoreError;
 use crate::store::alerts::{Attempt, Outgoing};
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
+use crate::store::timestamp::Timestamp;
 
 const DOING: &str = "keeping a message";
 
@@ -35,7 +35,7 @@ pub async fn write(
     .bind(event.scan_id)
     .bind(incident_key)
     .bind(Json(event))
-    .bind(Stamp::from(event.at))
+    .bind(Timestamp::from(event.at))
     .execute(connection)
     .await
     .doing(DOING)
@@ -88,12 +88,12 @@ pub async fn take(
         message_key: i32,
         event: Json<Event>,
         attempts: i32,
-        tried_since: Option<Stamp>,
-        next_attempt_at: Option<Stamp>,
+        tried_since: Option<Timestamp>,
+        next_attempt_at: Option<Timestamp>,
     }
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
-    let until = Stamp::from(DateTime::from(now) + TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX));
+    let until = Timestamp::from(DateTime::from(now) + TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX));
     let ours: Option<i32> = sqlx::query_scalar(
         "UPDATE alert_channel SET worker = $2, leased_until = $3
          WHERE name = $1 AND (worker IS NULL OR worker = $2 OR leased_until <= $4)
@@ -138,7 +138,7 @@ pub async fn end_attempt(pool: &Pool, number: i64, worker: &str, attempt: &Attem
         Attempt::GivenUp { error } => ("dead", Some(error), None),
     };
     let next =
-        again_in.map(|span| Stamp::from(DateTime::from(now) + TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)));
+        again_in.map(|span| Timestamp::from(DateTime::from(now) + TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)));
     sqlx::query(
         "UPDATE alert_message SET state = $2, error = $3, attempts = attempts + 1, tried_since = coalesce(tried_since, $4),
                                   attempted_at = $4, next_attempt_at = $5
@@ -172,7 +172,7 @@ pub async fn retire(
     rules: &Alerting,
 ) -> Result<(), StoreError> {
     let span = TimeDelta::from_std(rules.give_up_after.0).unwrap_or(TimeDelta::MAX);
-    let before = at.checked_sub_signed(span).map_or(Stamp::from(DateTime::UNIX_EPOCH), Stamp::from);
+    let before = at.checked_sub_signed(span).map_or(Timestamp::from(DateTime::UNIX_EPOCH), Timestamp::from);
     let waiting: Vec<(i32, String)> = sqlx::query_as(
         "SELECT DISTINCT alert_channel.channel_key, alert_channel.name
          FROM alert_message JOIN alert_channel USING (channel_key)
@@ -192,7 +192,7 @@ pub async fn retire(
 }
 
 /// Lets go of messages that came to an end before an instant, and of closed incidents that nothing speaks of any more.
-pub async fn prune(pool: &Pool, from: Stamp) -> Result<(), StoreError> {
+pub async fn prune(pool: &Pool, from: Timestamp) -> Result<(), StoreError> {
     for statement in [
         "DELETE FROM alert_message
          WHERE state <> 'pending' AND created_at < $1

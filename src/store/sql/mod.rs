@@ -28,9 +28,9 @@ use crate::config::{Alert, Alerting, Exemption};
 use crate::evaluate::OwnerView;
 use crate::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use crate::store::{
-    ActionEnd, Attempt, Claimed, Clash, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
-    Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Settled, Store,
-    StoreError, Tally, Work,
+    ActionEnd, Attempt, Claimed, Ground, HeldFinding, HubFinding, HubGround, IdentityConflict, Joined, Known,
+    NewAction, NewScan, Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion,
+    Settled, Store, StoreError, Tally, Work,
 };
 
 #[async_trait]
@@ -44,7 +44,7 @@ impl Store for Engine {
         scan: ScanId,
         organization_id: &str,
         others: &[String],
-    ) -> Result<Option<Clash>, StoreError> {
+    ) -> Result<Option<IdentityConflict>, StoreError> {
         scans::identify(self.writer()?, scan, organization_id, others).await
     }
 
@@ -60,8 +60,8 @@ impl Store for Engine {
         work::known_to(self.writer()?, scan).await
     }
 
-    async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
-        work::take_listing(self.writer()?, scan, worker).await
+    async fn acquire_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
+        work::acquire_listing(self.writer()?, scan, worker).await
     }
 
     async fn add_accounts(&self, scan: ScanId, worker: &str, accounts: &[Listed]) -> Result<(), StoreError> {
@@ -88,16 +88,16 @@ impl Store for Engine {
         work::claim(self.writer()?, scan, worker, most, owners_only).await
     }
 
-    async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
-        work::hand_back(self.writer()?, scan, worker, held).await
+    async fn release_claims(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
+        work::release_claims(self.writer()?, scan, worker, held).await
     }
 
     async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<OwnerView, StoreError> {
         work::keep_owner(self.writer()?, scan, owner, view).await
     }
 
-    async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError> {
-        work::beat(self.writer()?, scan, worker, self.lease()).await
+    async fn heartbeat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError> {
+        work::heartbeat(self.writer()?, scan, worker, self.lease()).await
     }
 
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError> {
@@ -225,7 +225,7 @@ impl Store for Engine {
         hub::keep(self.writer()?, organization_id, findings).await
     }
 
-    async fn settle_alerts(&self, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
+    async fn update_incidents(&self, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
         if !incidents::any_due(self.reader()).await? {
             return Ok(None);
         }

@@ -1,9 +1,9 @@
 //! Thinning out old visits, a few accounts at a time, so that no scan waits for it.
 
-use super::super::engine::{Pool, begin, execute, fetch, prunes_alone};
+use super::super::engine::{Pool, begin, execute, fetch, try_lock_prune};
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 use crate::store::{Pruned, Retention, StoreError};
 
 const DOING: &str = "pruning the history";
@@ -43,15 +43,15 @@ async fn account_keys(pool: &Pool) -> Result<Vec<i32>, StoreError> {
 fn accounts(keys: &[i32], retention: &Retention) -> Table {
     Table::of(keys)
         .integer("account_key", |key| i64::from(*key))
-        .stamp("all_from", |_| Stamp::from(retention.all_visits_from))
-        .stamp("kept_from", |_| Stamp::from(retention.visits_from))
-        .stamp("history_from", |_| retention.history_from.map(Stamp::from))
+        .stamp("all_from", |_| Timestamp::from(retention.all_visits_from))
+        .stamp("kept_from", |_| Timestamp::from(retention.visits_from))
+        .stamp("history_from", |_| retention.history_from.map(Timestamp::from))
         .done()
 }
 
 /// By what it goes, if anything does: what no scan has followed may be all that there is.
 async fn believable(pool: &Pool, retention: &Retention) -> Result<Option<Retention>, StoreError> {
-    let newest: Option<Stamp> =
+    let newest: Option<Timestamp> =
         sqlx::query_scalar("SELECT max(finished_at) FROM scan WHERE state IN ('completed', 'incomplete')")
             .fetch_one(pool)
             .await
@@ -94,7 +94,7 @@ pub async fn count(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
             "SELECT (SELECT count(*) FROM analyzer WHERE valid_to < $1) + (SELECT count(*) FROM findings_count WHERE valid_to < $1)
                     + (SELECT count(*) FROM finding WHERE valid_to < $1)",
         )
-            .bind(Stamp::from(from))
+            .bind(Timestamp::from(from))
             .fetch_one(pool)
             .await
             .doing(DOING)?;
@@ -114,7 +114,7 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
     for keys in keys.chunks(STEP) {
         let table = accounts(keys, retention);
         let mut transaction = begin(pool).await.doing(DOING)?;
-        if !prunes_alone(&mut transaction).await.doing(DOING)? {
+        if !try_lock_prune(&mut transaction).await.doing(DOING)? {
             return Ok(pruned);
         }
         let delete = doomed!("DELETE FROM visit WHERE (account_key, scan_id) IN (", ")");
@@ -138,11 +138,11 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
     super::messages::prune(pool, retention.visits_from.into()).await?;
     if let Some(from) = retention.history_from {
         let mut transaction = begin(pool).await.doing(DOING)?;
-        if !prunes_alone(&mut transaction).await.doing(DOING)? {
+        if !try_lock_prune(&mut transaction).await.doing(DOING)? {
             return Ok(pruned);
         }
         for delete in ["DELETE FROM analyzer WHERE valid_to < $1", "DELETE FROM findings_count WHERE valid_to < $1"] {
-            let gone = sqlx::query(delete).bind(Stamp::from(from)).execute(&mut *transaction).await.doing(DOING)?;
+            let gone = sqlx::query(delete).bind(Timestamp::from(from)).execute(&mut *transaction).await.doing(DOING)?;
             pruned.intervals += gone.rows_affected();
         }
         transaction.commit().await.doing(DOING)?;
@@ -152,7 +152,7 @@ pub async fn prune(pool: &Pool, retention: &Retention) -> Result<Pruned, StoreEr
 }
 
 /// Lets go of findings that ended before an instant, and of the readings of analyzers that are gone and have none left.
-async fn prune_findings(pool: &Pool, from: Stamp) -> Result<u64, StoreError> {
+async fn prune_findings(pool: &Pool, from: Timestamp) -> Result<u64, StoreError> {
     let mut sum = 0;
     loop {
         let delete = sqlx::query(

@@ -12,8 +12,8 @@ use crate::model::{Finding, ReadRule, Region, ScanId};
 use crate::store::StoreError;
 use crate::store::error::Doing;
 use crate::store::readings::{Claimed, HeldFinding, Listed, ReadingEnd, ToRead};
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 const DOING: &str = "recording findings";
 
@@ -135,7 +135,7 @@ async fn own(connection: &mut Connection, scan: ScanId, worker: &str, arn: &str)
 #[derive(FromRow)]
 struct Open {
     finding_id: String,
-    valid_from: Stamp,
+    valid_from: Timestamp,
     status: String,
     #[sqlx(rename = "type")]
     finding_type: String,
@@ -186,24 +186,24 @@ pub async fn write(
                                  AND finding.valid_to IS NULL";
     let open: Vec<Open> = fetch(&mut transaction, &table, statement).await.doing(DOING)?;
     let open: HashMap<&str, &Open> = open.iter().map(|open| (open.finding_id.as_str(), open)).collect();
-    let changed: Vec<(&Finding, Stamp)> = by_id
+    let changed: Vec<(&Finding, Timestamp)> = by_id
         .into_values()
         .filter(|finding| !open.get(finding.id.as_str()).is_some_and(|open| open.is(finding)))
         .map(|finding| {
             let before = open.get(finding.id.as_str()).map(|open| open.valid_from);
-            (finding, Stamp::from(at).no_earlier_than(before))
+            (finding, Timestamp::from(at).no_earlier_than(before))
         })
         .collect();
     if !changed.is_empty() {
-        let closings: Vec<(&str, Stamp)> = changed.iter().map(|(finding, at)| (finding.id.as_str(), *at)).collect();
+        let closings: Vec<(&str, Timestamp)> = changed.iter().map(|(finding, at)| (finding.id.as_str(), *at)).collect();
         close(&mut transaction, key, &closings).await?;
         insert(&mut transaction, key, &changed).await?;
     }
     transaction.commit().await.doing(DOING)
 }
 
-async fn insert(connection: &mut Connection, key: i32, rows: &[(&Finding, Stamp)]) -> Result<(), StoreError> {
-    let access = |row: &(&Finding, Stamp)| row.0.access.clone();
+async fn insert(connection: &mut Connection, key: i32, rows: &[(&Finding, Timestamp)]) -> Result<(), StoreError> {
+    let access = |row: &(&Finding, Timestamp)| row.0.access.clone();
     let table = Table::of(rows)
         .integer("reading_key", |_| i64::from(key))
         .text("finding_id", |row| row.0.id.as_str())
@@ -218,8 +218,8 @@ async fn insert(connection: &mut Connection, key: i32, rows: &[(&Finding, Stamp)
         .documents("action", |row| Some(serde_json::json!(access(row)?.action).to_string()))
         .documents("condition", |row| Some(serde_json::json!(access(row)?.condition).to_string()))
         .text("error", |row| row.0.error.as_deref())
-        .stamp("created_at", |row| row.0.created_at.map(Stamp::from))
-        .stamp("updated_at", |row| row.0.updated_at.map(Stamp::from))
+        .stamp("created_at", |row| row.0.created_at.map(Timestamp::from))
+        .stamp("updated_at", |row| row.0.updated_at.map(Timestamp::from))
         .done();
     // One that was listed no more comes back after that.
     let insert = "INSERT INTO finding (reading_key, finding_id, valid_from, status, type, resource, resource_type, owner_id, is_public,
@@ -235,7 +235,7 @@ async fn insert(connection: &mut Connection, key: i32, rows: &[(&Finding, Stamp)
 }
 
 /// Ends what holds of findings of one analyzer.
-async fn close(connection: &mut Connection, key: i32, ids: &[(&str, Stamp)]) -> Result<(), StoreError> {
+async fn close(connection: &mut Connection, key: i32, ids: &[(&str, Timestamp)]) -> Result<(), StoreError> {
     let table = Table::of(ids)
         .integer("reading_key", |_| i64::from(key))
         .text("finding_id", |row| row.0)
@@ -251,7 +251,7 @@ async fn close(connection: &mut Connection, key: i32, ids: &[(&str, Stamp)]) -> 
 pub async fn close_all_of(
     connection: &mut Connection,
     organization_key: i32,
-    gone: &[(String, Stamp)],
+    gone: &[(String, Timestamp)],
 ) -> Result<(), StoreError> {
     if gone.is_empty() {
         return Ok(());
@@ -279,7 +279,7 @@ pub async fn end(
 ) -> Result<(), StoreError> {
     let mut transaction = begin(pool).await.doing(DOING)?;
     let key = own(&mut transaction, scan, worker, analyzer_arn).await?;
-    let at = Stamp::from(end.at);
+    let at = Timestamp::from(end.at);
     if let Ok((_, listed)) = end.listed {
         close_unlisted(&mut transaction, key, listed, at).await?;
     }
@@ -304,7 +304,12 @@ pub async fn end(
 }
 
 /// Ends what holds of findings that were not listed. All that were hold by now, so mostly counting is enough.
-async fn close_unlisted(connection: &mut Connection, key: i32, listed: &Listed, at: Stamp) -> Result<(), StoreError> {
+async fn close_unlisted(
+    connection: &mut Connection,
+    key: i32,
+    listed: &Listed,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     let holding = "SELECT count(*) FROM finding WHERE reading_key = $1 AND valid_to IS NULL";
     let holding: i64 = sqlx::query_scalar(holding).bind(key).fetch_one(&mut *connection).await.doing(DOING)?;
     if usize::try_from(holding).is_ok_and(|holding| holding <= listed.len()) {
@@ -312,7 +317,7 @@ async fn close_unlisted(connection: &mut Connection, key: i32, listed: &Listed, 
     }
     let mut after = String::new();
     loop {
-        let some: Vec<(String, Stamp)> = sqlx::query_as(
+        let some: Vec<(String, Timestamp)> = sqlx::query_as(
             "SELECT finding_id, valid_from FROM finding WHERE reading_key = $1 AND valid_to IS NULL AND finding_id > $2
              ORDER BY finding_id LIMIT $3",
         )
@@ -324,7 +329,7 @@ async fn close_unlisted(connection: &mut Connection, key: i32, listed: &Listed, 
         .doing(DOING)?;
         let Some((last, _)) = some.last() else { return Ok(()) };
         after.clone_from(last);
-        let gone: Vec<(&str, Stamp)> = some
+        let gone: Vec<(&str, Timestamp)> = some
             .iter()
             .filter(|(id, _)| !listed.has(id))
             .map(|(id, valid_from)| (id.as_str(), at.no_earlier_than(Some(*valid_from))))
@@ -420,7 +425,7 @@ pub async fn set_status(
         .integer("reading_key", |finding| i64::from(finding.reading_key))
         .text("finding_id", |finding| finding.finding_id.as_str())
         .text("status", |_| status)
-        .stamp("at", |_| Stamp::from(at))
+        .stamp("at", |_| Timestamp::from(at))
         .done();
     // Asked again, it changes nothing; what a scan has seen since counts for more.
     let insert = "INSERT INTO finding (reading_key, finding_id, valid_from, status, type, resource, resource_type, owner_id, is_public,

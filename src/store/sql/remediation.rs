@@ -7,8 +7,8 @@ use crate::model::{AccountId, ScanId};
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::remediation::{ActionEnd, Ground, NewAction};
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 /// What the newest results say of an organization's gaps; `None` before its first completed scan.
 pub async fn ground(
@@ -20,7 +20,7 @@ pub async fn ground(
     #[derive(FromRow)]
     struct Newest {
         scan_id: ScanId,
-        finished_at: Stamp,
+        finished_at: Timestamp,
         organization_id: String,
         requirement: String,
     }
@@ -93,7 +93,7 @@ pub async fn begin_action(pool: &Pool, action: &NewAction<'_>) -> Result<i64, St
         .documents("finding_ids", |()| action.finding_ids.map(|ids| serde_json::json!(ids).to_string()))
         .text("reason", |()| action.reason)
         .text("actor", |()| action.actor)
-        .stamp("started_at", |()| Stamp::from(action.at))
+        .stamp("started_at", |()| Timestamp::from(action.at))
         .done();
     let mut connection = pool.acquire().await.doing(DOING)?;
     let insert = "INSERT INTO remediation_action (organization_key, action, plan_id, step, account_id, region, analyzer_arn, analyzer_name,
@@ -119,7 +119,7 @@ pub async fn end_action(pool: &Pool, number: i64, end: &ActionEnd<'_>) -> Result
     .bind(end.analyzer_arn)
     .bind(end.request_id)
     .bind(end.error)
-    .bind(Stamp::from(end.at))
+    .bind(Timestamp::from(end.at))
     .execute(pool)
     .await
     .doing("recording what was changed")

@@ -6,7 +6,7 @@ use super::super::engine::{Pool, now};
 use super::exemptions;
 use crate::model::ScanId;
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
+use crate::store::timestamp::Timestamp;
 use crate::store::{Overview, ScanReport, StoreError};
 
 pub async fn report(pool: &Pool, scan: ScanId) -> Result<ScanReport, StoreError> {
@@ -97,8 +97,8 @@ pub async fn overview(pool: &Pool, organization_name: &str) -> Result<Overview, 
     #[derive(FromRow)]
     struct Row {
         replicas: i64,
-        started: Option<Stamp>,
-        unfinished_since: Option<Stamp>,
+        started: Option<Timestamp>,
+        unfinished_since: Option<Timestamp>,
         accounts_left: i64,
     }
     const DOING: &str = "reading how the scans are getting on";

@@ -2,19 +2,19 @@
 
 use chrono::{DateTime, Utc};
 
-use super::super::engine::{Pool, begin, now, serialize};
+use super::super::engine::{Pool, begin, lock_scans, now};
 use super::finish::{close_organization, end_scan};
 use super::incidents;
 use super::scans::dead_end;
 use crate::model::ScanId;
 use crate::store::StoreError;
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
+use crate::store::timestamp::Timestamp;
 
 pub async fn retire(pool: &Pool, organization_name: &str, at: DateTime<Utc>) -> Result<Option<u64>, StoreError> {
     const DOING: &str = "retiring an organization";
     let mut transaction = begin(pool).await.doing(DOING)?;
-    serialize(&mut transaction).await.doing(DOING)?;
+    lock_scans(&mut transaction).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
     let at_work: Vec<(ScanId, bool)> = sqlx::query_as(
         "SELECT scan_id, EXISTS (
@@ -47,7 +47,7 @@ pub async fn retire(pool: &Pool, organization_name: &str, at: DateTime<Utc>) -> 
     let mut accounts = 0;
     for (organization_key, newest) in known {
         accounts += close_organization(&mut transaction, newest, organization_key, at.into()).await?;
-        incidents::close_all_of(&mut transaction, organization_key, newest, Stamp::from(at)).await?;
+        incidents::close_all_of(&mut transaction, organization_key, newest, Timestamp::from(at)).await?;
     }
     transaction.commit().await.doing(DOING)?;
     Ok(Some(accounts))

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::super::engine::{Connection, Pool, begin as begin_transaction, now, serialize};
+use super::super::engine::{Connection, Pool, begin as begin_transaction, lock_scans, now};
 use super::finish::{close_organization, end_scan};
 use super::work::{join, worker_key};
 use crate::model::{AccountId, Region, ScanEnd, ScanId, ScanState, Scope, Trigger};
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
-use crate::store::{Clash, How, Joined, NewScan, Past, StoreError};
+use crate::store::timestamp::Timestamp;
+use crate::store::{IdentityConflict, JoinMode, Joined, NewScan, Past, StoreError};
 
 /// How a scan ends whose process is dead.
 pub fn dead_end() -> ScanEnd {
@@ -27,13 +27,13 @@ struct AtWork {
     is_here: bool,
     trigger: String,
     scope: String,
-    started_at: Stamp,
+    started_at: Timestamp,
     /// When something was last recorded in it.
-    recorded_at: Option<Stamp>,
+    recorded_at: Option<Timestamp>,
     /// When the first of those owners of the organization's analyzers was asked whose word the rest would be judged by.
-    asked_at: Option<Stamp>,
+    asked_at: Option<Timestamp>,
     /// Until when the last of those who took part was alive, of those who did not leave.
-    alive_until: Option<Stamp>,
+    alive_until: Option<Timestamp>,
     requirement: String,
     configuration_hash: String,
     /// Whether another process than ours takes part in it.
@@ -43,7 +43,7 @@ struct AtWork {
 impl AtWork {
     /// When anything was last heard of it.
     fn last_heard(&self) -> DateTime<Utc> {
-        [self.recorded_at, self.alive_until].into_iter().flatten().fold(self.started_at, Stamp::max).into()
+        [self.recorded_at, self.alive_until].into_iter().flatten().fold(self.started_at, Timestamp::max).into()
     }
 
     /// Whether it is young enough, and was heard of lately enough, to be resumed; and its owners were asked lately enough: one that
@@ -51,7 +51,7 @@ impl AtWork {
     /// clock was ahead.
     fn can_be_resumed(&self, scan: &NewScan) -> bool {
         let latest = scan.started_at + (scan.started_at - scan.alive_from);
-        let is_past = |at: Stamp| DateTime::<Utc>::from(at) <= latest;
+        let is_past = |at: Timestamp| DateTime::<Utc>::from(at) <= latest;
         DateTime::<Utc>::from(self.started_at) >= scan.resumes_from
             && is_past(self.started_at)
             && self.recorded_at.is_none_or(is_past)
@@ -74,7 +74,7 @@ impl AtWork {
 pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -> Result<Joined, StoreError> {
     const DOING: &str = "beginning a scan";
     let mut transaction = begin_transaction(pool).await.doing(DOING)?;
-    serialize(&mut transaction).await.doing(DOING)?;
+    lock_scans(&mut transaction).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
     let at_work: Vec<AtWork> = sqlx::query_as(
@@ -110,9 +110,9 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
             if !other.is_like(scan) || scan.trigger == Trigger::Manual {
                 return Err(StoreError::ScanRunning(scan.organization_name.clone()));
             }
-            joined.get_or_insert(Joined { scan_id, started_at, how: How::Joined });
+            joined.get_or_insert(Joined { scan_id, started_at, how: JoinMode::Joined });
         } else if joined.is_none() && other.is_like(scan) && other.can_be_resumed(scan) {
-            joined = Some(Joined { scan_id, started_at, how: How::Resumed });
+            joined = Some(Joined { scan_id, started_at, how: JoinMode::Resumed });
         } else {
             end_scan(&mut transaction, scan_id, &dead_end(), scan.started_at).await?;
         }
@@ -124,14 +124,16 @@ pub async fn begin(pool: &Pool, scan: &NewScan, worker: &str, lease: Duration) -
             transaction.commit().await.doing(DOING)?;
             return Err(StoreError::NothingAtWork(scan.organization_name.clone()));
         }
-        None => Joined { scan_id: insert(&mut transaction, scan).await?, started_at: scan.started_at, how: How::Began },
+        None => {
+            Joined { scan_id: insert(&mut transaction, scan).await?, started_at: scan.started_at, how: JoinMode::Began }
+        }
     };
-    if joined.how != How::Began {
+    if joined.how != JoinMode::Began {
         // What this process held when it was in the scan before, it knows nothing of.
         let release = "UPDATE claim SET worker_key = NULL WHERE scan_id = $1 AND worker_key = $2";
         sqlx::query(release).bind(joined.scan_id).bind(me).execute(&mut *transaction).await.doing(DOING)?;
     }
-    if joined.how == How::Resumed {
+    if joined.how == JoinMode::Resumed {
         // Who is visited again is heard again: what they said before may hold no more.
         let unhear = "DELETE FROM owner_view WHERE scan_id = $1 AND account_id IN (SELECT account_id FROM claim WHERE scan_id = $1)";
         sqlx::query(unhear).bind(joined.scan_id).execute(&mut *transaction).await.doing(DOING)?;
@@ -151,7 +153,7 @@ pub async fn abandon(
 ) -> Result<(), StoreError> {
     const DOING: &str = "ending a scan that was given up";
     let mut transaction = begin_transaction(pool).await.doing(DOING)?;
-    serialize(&mut transaction).await.doing(DOING)?;
+    lock_scans(&mut transaction).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
     let alone: Vec<ScanId> = sqlx::query_scalar(
@@ -181,8 +183,8 @@ async fn insert(connection: &mut Connection, scan: &NewScan) -> Result<ScanId, S
     .bind(&scan.organization_name)
     .bind(scan.trigger.as_str())
     .bind(scan.scope.as_str())
-    .bind(scan.scheduled_for.map(Stamp::from))
-    .bind(Stamp::from(scan.started_at))
+    .bind(scan.scheduled_for.map(Timestamp::from))
+    .bind(Timestamp::from(scan.started_at))
     .bind(scan.requirement.as_str())
     .bind(&scan.configuration_hash)
     .bind(&scan.version)
@@ -210,8 +212,8 @@ pub async fn past(
 ) -> Result<Past, StoreError> {
     #[derive(FromRow)]
     struct Row {
-        scheduled: Option<Stamp>,
-        completed: Option<Stamp>,
+        scheduled: Option<Timestamp>,
+        completed: Option<Timestamp>,
         at_work: bool,
     }
     // What a clock that was ahead has left in the future says nothing of the time until then.
@@ -226,7 +228,7 @@ pub async fn past(
                         WHERE organization_name = $1 AND state = 'running' AND scope = 'all' AND trigger <> 'manual') AS at_work",
     )
     .bind(organization_name)
-    .bind(Stamp::from(now))
+    .bind(Timestamp::from(now))
     .bind(configuration_hash)
     .fetch_one(pool)
     .await
@@ -243,17 +245,17 @@ pub async fn identify(
     scan: ScanId,
     organization_id: &str,
     others: &[String],
-) -> Result<Option<Clash>, StoreError> {
+) -> Result<Option<IdentityConflict>, StoreError> {
     const DOING: &str = "recording the organization";
     let mut transaction = begin_transaction(pool).await.doing(DOING)?;
-    serialize(&mut transaction).await.doing(DOING)?;
+    lock_scans(&mut transaction).await.doing(DOING)?;
     let known: Option<String> = sqlx::query_scalar("SELECT name FROM organization WHERE organization_id = $1")
         .bind(organization_id)
         .fetch_optional(&mut *transaction)
         .await
         .doing(DOING)?;
     if let Some(name) = known.filter(|name| others.contains(name)) {
-        return Ok(Some(Clash::NamedToo(name)));
+        return Ok(Some(IdentityConflict::NamedToo(name)));
     }
     let before: Vec<(i32, String)> = sqlx::query_as(
         "SELECT organization.organization_key, organization.organization_id
@@ -269,10 +271,10 @@ pub async fn identify(
     .doing(DOING)?;
     let is_standalone = |id: &str| id.starts_with("account:");
     if let Some((_, other)) = before.iter().find(|(_, id)| !is_standalone(id) || is_standalone(organization_id)) {
-        return Ok(Some(Clash::OfAnother(other.clone())));
+        return Ok(Some(IdentityConflict::OfAnother(other.clone())));
     }
     if !before.is_empty() {
-        let started: Stamp = sqlx::query_scalar("SELECT started_at FROM scan WHERE scan_id = $1")
+        let started: Timestamp = sqlx::query_scalar("SELECT started_at FROM scan WHERE scan_id = $1")
             .bind(scan)
             .fetch_one(&mut *transaction)
             .await
@@ -295,7 +297,7 @@ pub async fn identify(
     .doing(DOING)?;
     // The same organization under another name, which it had before or has in another configuration.
     let now = now(&mut transaction).await.doing(DOING)?;
-    let others: Vec<(ScanId, Stamp, bool)> = sqlx::query_as(
+    let others: Vec<(ScanId, Timestamp, bool)> = sqlx::query_as(
         "SELECT scan_id, started_at, EXISTS (
              SELECT 1 FROM participant WHERE participant.scan_id = scan.scan_id AND alive_until > $3)
          FROM scan WHERE state = 'running' AND organization_key = $1 AND scan_id <> $2",
@@ -328,7 +330,7 @@ pub async fn identify(
         .fetch_one(&mut *transaction)
         .await
         .doing(DOING)?;
-        return Ok(Some(Clash::OfAnother(other)));
+        return Ok(Some(IdentityConflict::OfAnother(other)));
     }
     transaction.commit().await.doing(DOING)?;
     Ok(None)

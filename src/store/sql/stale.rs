@@ -11,8 +11,8 @@ use crate::model::{AccountId, AnalyzerArn, Cause, Reason, Region, Requirement, S
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::intervals::{LastKnown, Opening};
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 const DOING: &str = "finishing a scan";
 
@@ -93,13 +93,13 @@ async fn gone(connection: &mut Connection, scan: ScanId) -> Result<Vec<Covering>
 /// Lets no account stay covered by an organization analyzer that this scan found gone, though nobody looked at the account:
 /// it is `unknown`, `organization_analyzers_unknown`, until it is judged again. What the owners said in this scan decides; what
 /// is recorded of an owner that was not asked may be of before it was deregistered.
-pub async fn mark(connection: &mut Connection, scan: ScanId, at: Stamp) -> Result<(), StoreError> {
+pub async fn mark(connection: &mut Connection, scan: ScanId, at: Timestamp) -> Result<(), StoreError> {
     #[derive(FromRow)]
     struct Row {
         account_key: i32,
         scan_id: ScanId,
-        checked_at: Option<Stamp>,
-        changed_at: Option<Stamp>,
+        checked_at: Option<Timestamp>,
+        changed_at: Option<Timestamp>,
         region: String,
         reason: String,
         requirement: String,

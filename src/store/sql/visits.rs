@@ -11,8 +11,8 @@ use crate::model::{AccountId, Cause, OwnedBy, Reason, Region, ScanId, Status, Vi
 use crate::store::StoreError;
 use crate::store::error::{Doing, word};
 use crate::store::intervals::{Account, LastKnown, Open, Opening, changes};
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 
 pub(super) const DOING: &str = "recording visits";
 
@@ -41,7 +41,7 @@ struct ScanRow {
 /// An account as it was before its visit.
 struct Before {
     account_key: i32,
-    changed_at: Option<Stamp>,
+    changed_at: Option<Timestamp>,
     account: Account,
 }
 
@@ -49,7 +49,7 @@ struct Before {
 pub(super) struct Closing {
     pub account_key: i32,
     pub region: Region,
-    pub at: Stamp,
+    pub at: Timestamp,
     pub last_scan_id: ScanId,
     pub end_cause: Option<Cause>,
 }
@@ -58,7 +58,7 @@ pub(super) struct Closing {
 #[derive(Default)]
 pub(super) struct Batch {
     pub closings: Vec<Closing>,
-    pub openings: Vec<(i32, Stamp, Opening)>,
+    pub openings: Vec<(i32, Timestamp, Opening)>,
     renames: Vec<(i32, Region, Option<String>)>,
 }
 
@@ -85,7 +85,7 @@ pub async fn record(pool: &Pool, scan: ScanId, visits: &[Visit], worker: &str) -
     for (visit, before) in visits.iter().zip(&before) {
         let open = open.remove(&before.account_key).unwrap_or_default();
         let changes = changes(&before.account, &open, &visit.coverage, &visit.blind, visit.undecided);
-        let at = Stamp::from(visit.finished_at).no_earlier_than(before.changed_at);
+        let at = Timestamp::from(visit.finished_at).no_earlier_than(before.changed_at);
         changed.push((!changes.close.is_empty() || !changes.open.is_empty()).then_some(at));
         let account_key = before.account_key;
         let last_scan_id = before.account.scan_id;
@@ -199,8 +199,8 @@ async fn accounts(
         account_id: String,
         account_key: i32,
         scan_id: ScanId,
-        checked_at: Option<Stamp>,
-        changed_at: Option<Stamp>,
+        checked_at: Option<Timestamp>,
+        changed_at: Option<Timestamp>,
         requirement: String,
         configuration_hash: String,
     }
@@ -265,7 +265,7 @@ async fn open_intervals(
         analyzer_arn: Option<String>,
         answer_arn: Option<String>,
         last_known_reason: Option<String>,
-        last_known_at: Option<Stamp>,
+        last_known_at: Option<Timestamp>,
         last_known_scan_id: Option<ScanId>,
         last_known_requirement: Option<String>,
         last_known_hash: Option<String>,
@@ -378,8 +378,8 @@ async fn write_visits(
         .integer("scan_id", |_| scan)
         .integer("account_key", |row| i64::from(row.1.account_key))
         .integer("worker_key", |_| i64::from(worker_key))
-        .stamp("started_at", |row| Stamp::from(row.0.started_at))
-        .stamp("finished_at", |row| Stamp::from(row.0.finished_at))
+        .stamp("started_at", |row| Timestamp::from(row.0.started_at))
+        .stamp("finished_at", |row| Timestamp::from(row.0.finished_at))
         .text("outcome", |row| row.0.outcome.as_str())
         .text("error_kind", |row| row.0.failure.as_ref().map(|failure| failure.kind.as_str()))
         .text("error_message", |row| row.0.failure.as_ref().map(|failure| failure.message.as_str()))
@@ -395,9 +395,9 @@ async fn write_accounts(
     scan: ScanId,
     visits: &[&Visit],
     before: &[Before],
-    changed: &[Option<Stamp>],
+    changed: &[Option<Timestamp>],
 ) -> Result<(), StoreError> {
-    let rows: Vec<(&Visit, &Before, Option<Stamp>)> = visits
+    let rows: Vec<(&Visit, &Before, Option<Timestamp>)> = visits
         .iter()
         .copied()
         .zip(before)
@@ -405,7 +405,7 @@ async fn write_accounts(
         .map(|((visit, before), changed)| (visit, before, *changed))
         .collect();
     // A visit that did not take place does not say that anybody looked.
-    let looked = |visit: &Visit| (visit.outcome != VisitOutcome::Pending).then(|| Stamp::from(visit.finished_at));
+    let looked = |visit: &Visit| (visit.outcome != VisitOutcome::Pending).then(|| Timestamp::from(visit.finished_at));
     let table = Table::of(&rows)
         .integer("account_key", |row| i64::from(row.1.account_key))
         .text("name", |row| row.0.account.name.as_str())

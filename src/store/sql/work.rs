@@ -11,8 +11,8 @@ use super::readings;
 use crate::evaluate::OwnerView;
 use crate::model::{Account, AccountId, Discovered, Listed, ScanId};
 use crate::store::error::Doing;
-use crate::store::stamp::Stamp;
 use crate::store::table::Table;
+use crate::store::timestamp::Timestamp;
 use crate::store::{Known, StoreError, Tally, Work};
 
 /// Our number for a process; it gets one at its first scan.
@@ -30,7 +30,7 @@ pub async fn worker_key(connection: &mut Connection, worker: &str) -> Result<i32
 }
 
 /// When a lease that begins now ends.
-fn lease_end(now: Stamp, lease: Duration) -> Stamp {
+fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
     let lease = TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX);
     let now = DateTime::<Utc>::from(now);
     now.checked_add_signed(lease).unwrap_or(now).into()
@@ -41,7 +41,7 @@ pub async fn join(
     connection: &mut Connection,
     scan: ScanId,
     worker_key: i32,
-    now: Stamp,
+    now: Timestamp,
     lease: Duration,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -58,7 +58,7 @@ pub async fn join(
 
 /// Forgets what only a scan at work needs. `scan_work` comes first, as everywhere: whoever lists the accounts holds it, and adds
 /// none afterwards. Processes that still take part leave by themselves, and add what they cost.
-pub async fn forget(connection: &mut Connection, scan: ScanId, now: Stamp) -> Result<(), sqlx::Error> {
+pub async fn forget(connection: &mut Connection, scan: ScanId, now: Timestamp) -> Result<(), sqlx::Error> {
     for statement in [
         "DELETE FROM scan_work WHERE scan_id = $1",
         "DELETE FROM claim WHERE scan_id = $1",
@@ -114,7 +114,7 @@ pub async fn known(connection: &mut Connection, scan: ScanId) -> Result<Option<K
     Ok(Some(Known { discovered, owners: owners.collect::<Result<_, StoreError>>()? }))
 }
 
-pub async fn take_listing(pool: &Pool, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
+pub async fn acquire_listing(pool: &Pool, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
     const DOING: &str = "taking on the list of accounts";
     let mut transaction = begin(pool).await.doing(DOING)?;
     let now = now(&mut transaction).await.doing(DOING)?;
@@ -184,7 +184,7 @@ pub async fn end_listing(
     listing(&mut transaction, scan, worker).await?;
     sqlx::query("UPDATE scan_work SET listed_at = $2, list_error = $3 WHERE scan_id = $1")
         .bind(scan)
-        .bind(Stamp::from(at))
+        .bind(Timestamp::from(at))
         .bind(problem)
         .execute(&mut *transaction)
         .await
@@ -237,7 +237,7 @@ pub async fn claim(
     Ok(listed)
 }
 
-pub async fn hand_back(pool: &Pool, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
+pub async fn release_claims(pool: &Pool, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
     const DOING: &str = "giving back accounts";
     let mut transaction = begin(pool).await.doing(DOING)?;
     let me = worker_key(&mut transaction, worker).await.doing(DOING)?;
@@ -305,7 +305,7 @@ pub async fn keep_owner(
     kept.map(|Json(kept)| kept).ok_or(StoreError::ScanEnded(scan))
 }
 
-pub async fn beat(pool: &Pool, scan: ScanId, worker: &str, lease: Duration) -> Result<Work, StoreError> {
+pub async fn heartbeat(pool: &Pool, scan: ScanId, worker: &str, lease: Duration) -> Result<Work, StoreError> {
     #[derive(FromRow)]
     struct Row {
         listed: bool,

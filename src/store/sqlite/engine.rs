@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Sqlite, Transaction};
 
 use crate::store::StoreError;
-use crate::store::stamp::Stamp;
 use crate::store::table::{Column, Table};
+use crate::store::timestamp::Timestamp;
 
 pub type Connection = sqlx::SqliteConnection;
 pub type Pool = sqlx::SqlitePool;
@@ -63,23 +63,23 @@ impl Engine {
 }
 
 /// Scans begin one after the other as it is: there is one writer.
-pub async fn serialize(_: &mut Connection) -> Result<(), sqlx::Error> {
+pub async fn lock_scans(_: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
 /// Whether no other process prunes until this transaction ends: there is one writer.
-pub async fn prunes_alone(_: &mut Connection) -> Result<bool, sqlx::Error> {
+pub async fn try_lock_prune(_: &mut Connection) -> Result<bool, sqlx::Error> {
     Ok(true)
 }
 
 /// Lets go of the pages that a scan has read and written. The next one touches others, so that the cache of a daemon would grow from
 /// scan to scan until it is full, and between two scans it is of no use.
-pub async fn settle(pool: &Pool) -> Result<(), sqlx::Error> {
+pub async fn release_memory(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query("PRAGMA shrink_memory").execute(pool).await.map(|_| ())
 }
 
 /// The time as SQLite has it from the machine: all who share the file are one process.
-pub async fn now(connection: &mut Connection) -> Result<Stamp, sqlx::Error> {
+pub async fn now(connection: &mut Connection) -> Result<Timestamp, sqlx::Error> {
     sqlx::query_scalar("SELECT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')").fetch_one(connection).await
 }
 

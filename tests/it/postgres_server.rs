@@ -209,7 +209,7 @@ async fn the_roles_of_the_document_may_do_what_they_should_and_no_more() {
     daemon.store.prune(&retention, false).await.unwrap();
 
     let analyst = store::open(&as_role("trustwatch_analyst"), Access::Read).await.unwrap();
-    for view in crate::both::VIEWS {
+    for view in crate::engine_parity::VIEWS {
         rows(analyst.as_ref(), &format!("SELECT * FROM {view}")).await;
     }
     let private = analyst.query("SELECT * FROM visit", &mut Nowhere).await.unwrap_err().to_string();

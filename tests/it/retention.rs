@@ -9,14 +9,14 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use trustwatch::config::Store as Settings;
 use trustwatch::model::{Requirement, Scope, Trigger};
-use trustwatch::store::{self, Access, How, NewScan, Retention, Store, StoreError};
+use trustwatch::store::{self, Access, JoinMode, NewScan, Retention, Store, StoreError};
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
-use crate::both::{Both, VIEWS};
+use crate::engine_parity::{Both, VIEWS};
 use crate::invariants;
 use crate::postgres::database;
-use crate::sample::{self, day};
+use crate::sample_history::{self, day};
 use crate::support::{Kept, Story, by_hand, on_each_engine, rows};
 
 const WRITE: Access = Access::Write { migrate: true };
@@ -51,7 +51,7 @@ async fn old_visits_are_thinned_out_and_nothing_else_changes(kept: Kept) {
         for hour in [1, 9, 17] {
             // On one day the shop could be read in the morning only.
             let locked: &[&str] = if date == 7 && hour > 1 { &["333333333333"] } else { &[] };
-            sample::scan(store.as_ref(), at(day(7, date), hour), locked).await;
+            sample_history::scan(store.as_ref(), at(day(7, date), hour), locked).await;
         }
     }
     let retention = Retention {
@@ -112,7 +112,7 @@ async fn a_clock_that_is_ahead_lets_nothing_go(kept: Kept) {
     let ahead = Retention::at(at(day(7, 20) + chrono::TimeDelta::days(800), 9), &retention);
     assert_eq!(store.prune(&ahead, false).await.unwrap(), store::Pruned::default(), "there is no scan");
     for hour in [1, 9] {
-        sample::scan(store.as_ref(), at(day(7, 20), hour), &[]).await;
+        sample_history::scan(store.as_ref(), at(day(7, 20), hour), &[]).await;
     }
     let by = Some(Retention::at(at(day(7, 20), 9), &retention));
     for dry_run in [true, false] {
@@ -124,7 +124,7 @@ async fn a_clock_that_is_ahead_lets_nothing_go(kept: Kept) {
 
 async fn history_is_kept_for_ever_unless_it_is_limited(kept: Kept) {
     let (store, _, _folder) = empty(kept).await;
-    sample::fill(store.as_ref()).await;
+    sample_history::fill(store.as_ref()).await;
     let ended = "SELECT count(*) FROM coverage_history WHERE valid_to < '2026-11-01T00:00:00.000000Z'";
     // The shop's own analyzer came in August, and the account that left in October ended.
     assert_eq!(rows(store.as_ref(), ended).await, [["3"]]);
@@ -143,7 +143,7 @@ async fn history_is_kept_for_ever_unless_it_is_limited(kept: Kept) {
 
 async fn a_filled_database_is_migrated_without_a_loss_and_a_newer_one_is_refused(kept: Kept) {
     let (store, settings, _folder) = empty(kept).await;
-    sample::fill(store.as_ref()).await;
+    sample_history::fill(store.as_ref()).await;
     let before = views(store.as_ref()).await;
     store.close().await;
     let store = store::open(&settings, WRITE).await.unwrap();
@@ -229,11 +229,11 @@ async fn the_first_schema_is_brought_up_to_date_with_what_is_in_it(kept: Kept) {
         begins: false,
     };
     let joined = store.begin_scan(&resumed, "new").await.unwrap();
-    assert_eq!((joined.scan_id, joined.how), (70002, How::Resumed));
-    assert!(!store.beat(70002, "new").await.unwrap().listed, "it is resumed from its beginning");
+    assert_eq!((joined.scan_id, joined.how), (70002, JoinMode::Resumed));
+    assert!(!store.heartbeat(70002, "new").await.unwrap().listed, "it is resumed from its beginning");
     let summary = "SELECT scan_id, accounts, bound_by, store_seconds FROM scan_summary WHERE scan_id = 70000";
     assert_eq!(rows(store.as_ref(), summary).await, [["70000", "3", "null", "null"]]);
-    sample::fill(store.as_ref()).await;
+    sample_history::fill(store.as_ref()).await;
     store.close().await;
 }
 
@@ -336,7 +336,7 @@ on_each_engine!(
 #[tokio::test]
 async fn a_history_that_is_moved_is_the_same_and_goes_on() {
     let (sqlite, from, _folder) = empty(Kept::Sqlite).await;
-    sample::fill(sqlite.as_ref()).await;
+    sample_history::fill(sqlite.as_ref()).await;
     let to = Settings::at(database().await);
     let error = store::transfer(&from, &to).await.unwrap_err();
     assert!(matches!(error, StoreError::InUse(_)), "nobody may write to it meanwhile: {error}");
@@ -347,7 +347,7 @@ async fn a_history_that_is_moved_is_the_same_and_goes_on() {
     let both = Both::new(store::open(&from, WRITE).await.unwrap(), store::open(&to, WRITE).await.unwrap());
     both.agree("moved").await;
     // Both go on from where they are, with the same numbers.
-    sample::scan(&both, at(day(11, 24), 9), &["333333333333"]).await;
+    sample_history::scan(&both, at(day(11, 24), 9), &["333333333333"]).await;
     both.agree("after another scan").await;
     invariants::hold(&both, "after another scan").await;
     both.close().await;
@@ -365,7 +365,7 @@ async fn a_history_that_is_moved_is_the_same_and_goes_on() {
 #[tokio::test]
 async fn what_arrives_changed_is_not_kept() {
     let (sqlite, from, _folder) = empty(Kept::Sqlite).await;
-    sample::scan(sqlite.as_ref(), at(day(7, 1), 9), &[]).await;
+    sample_history::scan(sqlite.as_ref(), at(day(7, 1), 9), &[]).await;
     sqlite.close().await;
     drop(sqlite);
     let to = Settings::at(database().await);
@@ -403,7 +403,7 @@ fn pointed_questions() -> Vec<String> {
 
 async fn pointed_questions_use_indexes(kept: Kept) {
     let (store, mut settings, _folder) = empty(kept).await;
-    sample::fill(store.as_ref()).await;
+    sample_history::fill(store.as_ref()).await;
     store.close().await;
     drop(store);
     let explain = match kept {
@@ -450,7 +450,7 @@ mod plans {
 #[tokio::test]
 async fn readers_are_not_blocked_by_a_writer() {
     let (store, settings, _folder) = empty(Kept::Sqlite).await;
-    sample::scan(store.as_ref(), at(day(7, 1), 9), &[]).await;
+    sample_history::scan(store.as_ref(), at(day(7, 1), 9), &[]).await;
     let options = SqliteConnectOptions::new().filename(store::file_of(&settings.url));
     let mut writer = options.connect().await.unwrap();
     writer.execute("BEGIN IMMEDIATE; UPDATE account SET name = 'half done'").await.unwrap();

@@ -14,20 +14,20 @@ use crate::store::StoreError;
 const LISTED_AHEAD: usize = 64;
 
 /// Puts the list of accounts into the store, where all who take part claim them.
-pub struct Shelf<'a> {
+pub struct ListWriter<'a> {
     pub engine: &'a Engine,
     pub begun: &'a Begun<'a>,
     pub deadline: Instant,
     pub progress: &'a Progress,
 }
 
-impl Shelf<'_> {
+impl ListWriter<'_> {
     /// Lists every account that is to be visited; `more` is told whenever there are more to claim.
     ///
     /// # Errors
     /// Where the store fails. That the list cannot be read is kept with the scan.
     pub async fn list(&self, more: &Notify) -> Result<(), StoreError> {
-        let Begun { scan_id, costs, selection, sessions, patience, known, .. } = *self.begun;
+        let Begun { scan_id, costs, selection, sessions, retry, known, .. } = *self.begun;
         let (engine, worker) = (self.engine, self.engine.worker.as_str());
         let discovered = &known.discovered;
         let _discovering = costs.discovers.enter();
@@ -45,23 +45,23 @@ impl Shelf<'_> {
             drop(sender);
             result
         };
-        let shelve = async move {
+        let write = async move {
             let mut batch = Vec::new();
             while receiver.recv_many(&mut batch, BATCH).await > 0 {
                 let listed = |account: Account| Listed { is_owner: discovered.owners.contains(&account.id), account };
                 let listed: Vec<Listed> = batch.drain(..).map(listed).collect();
-                patience.with("add_accounts", |store| store.add_accounts(scan_id, worker, &listed)).await?;
+                retry.run("add_accounts", |store| store.add_accounts(scan_id, worker, &listed)).await?;
                 self.progress.accounts_listed(listed.len() as u64);
                 more.notify_one();
             }
             Ok(())
         };
-        let (result, shelved) = tokio::join!(list, shelve);
+        let (result, shelved) = tokio::join!(list, write);
         let ended = match shelved {
             Ok(()) => {
                 let problem = result.err().map(|error| error.to_string());
                 let at = engine.clock.now();
-                patience.with("end_listing", |store| store.end_listing(scan_id, worker, problem.as_deref(), at)).await
+                retry.run("end_listing", |store| store.end_listing(scan_id, worker, problem.as_deref(), at)).await
             }
             Err(error) => Err(error),
         };

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 use trustwatch::config::Remediation;
 use trustwatch::model::{Requirement, ZoneOfTrust};
-use trustwatch::remediate::{self, Came, Choices, Plan, Refused, Why};
+use trustwatch::remediate::{self, ApplyError, Choices, Plan, StepOutcome, Why};
 
 use crate::awssim::Scenario;
 use crate::awssim::control::Change;
@@ -19,7 +19,7 @@ async fn plan(story: &Story, choices: Choices) -> Plan {
 async fn refused(story: &Story, plan: &Plan) -> String {
     let applied = remediate::apply(&story.engine(), &Remediation::default(), plan, &CancellationToken::new()).await;
     match applied {
-        Err(Refused::Moved(moved)) => moved.join("; "),
+        Err(ApplyError::Moved(moved)) => moved.join("; "),
         other => panic!("{other:?}"),
     }
 }
@@ -85,7 +85,7 @@ async fn an_analyzer_that_nobody_can_look_at_again_is_not_deleted() {
     let applied = remediate::apply(&story.engine(), &Remediation::default(), &made, &CancellationToken::new()).await;
     let of_step = |step: &str| step.ends_with(&format!("/{REGION}/ORGANIZATION"));
     let came = applied.unwrap().into_iter().find(|one| of_step(&one.step)).unwrap().came;
-    assert!(matches!(&came, Came::Failed(problem) if problem.contains("GetAnalyzer")), "{came:?}");
+    assert!(matches!(&came, StepOutcome::Failed(problem) if problem.contains("GetAnalyzer")), "{came:?}");
     let names: Vec<String> =
         story.sim.world().analyzers_in(&owner, REGION).iter().map(|one| one.name.clone()).collect();
     assert_eq!(names, ["old"]);

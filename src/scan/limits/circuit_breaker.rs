@@ -23,9 +23,9 @@ const FAILURES_IN_A_ROW: u32 = 64;
 /// How often a region that is out is asked whether it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// The health of every region that was asked in one scan.
+/// A circuit breaker and a budget of retries for every region that was asked in one scan.
 #[derive(Debug)]
-pub struct Health {
+pub struct CircuitBreaker {
     /// For how long a region has to be silent to be out: the time that one attempt may take.
     silence: Duration,
     regions: Mutex<HashMap<Region, State>>,
@@ -41,7 +41,7 @@ struct State {
     next_probe: Instant,
 }
 
-impl Health {
+impl CircuitBreaker {
     /// Every region is well until it shows otherwise.
     pub fn new(attempt_timeout: Duration) -> Self {
         Self { silence: attempt_timeout, regions: Mutex::default() }
@@ -132,8 +132,8 @@ mod tests {
     }
 
     /// A region that had no answer for anybody for as long as an attempt may take.
-    async fn out() -> Health {
-        let health = Health::new(TIMEOUT);
+    async fn out() -> CircuitBreaker {
+        let health = CircuitBreaker::new(TIMEOUT);
         for _ in 0..FAILURES_IN_A_ROW {
             health.note(&region(), Instant::now(), Some(&error(ErrorKind::ServiceError)));
         }
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn throttling_is_an_answer() {
-        let health = Health::new(TIMEOUT);
+        let health = CircuitBreaker::new(TIMEOUT);
         for _ in 0..1000 {
             health.note(&region(), Instant::now(), Some(&error(ErrorKind::Throttled)));
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retries_come_out_of_a_budget_that_calls_earn() {
-        let health = Health::new(TIMEOUT);
+        let health = CircuitBreaker::new(TIMEOUT);
         let retries = (0..5000).filter(|_| health.admit(&region(), true).is_ok()).count();
         assert_eq!(retries, 1000);
         for _ in 0..50 {

@@ -15,9 +15,9 @@ const FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
 /// An instant of microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp(DateTime<Utc>);
+pub struct Timestamp(DateTime<Utc>);
 
-impl Stamp {
+impl Timestamp {
     /// This instant, or, where a clock has stepped back behind what is kept already, just after that: intervals never
     /// overlap, and none ends before it began.
     #[must_use]
@@ -26,32 +26,32 @@ impl Stamp {
     }
 }
 
-impl From<DateTime<Utc>> for Stamp {
+impl From<DateTime<Utc>> for Timestamp {
     fn from(instant: DateTime<Utc>) -> Self {
         Self(instant.trunc_subsecs(6))
     }
 }
 
-impl From<Stamp> for DateTime<Utc> {
-    fn from(stamp: Stamp) -> Self {
+impl From<Timestamp> for DateTime<Utc> {
+    fn from(stamp: Timestamp) -> Self {
         stamp.0
     }
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`
-impl fmt::Display for Stamp {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.format(FORMAT).fmt(f)
     }
 }
 
-impl Serialize for Stamp {
+impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl Type<Sqlite> for Stamp {
+impl Type<Sqlite> for Timestamp {
     fn type_info() -> SqliteTypeInfo {
         <String as Type<Sqlite>>::type_info()
     }
@@ -61,38 +61,38 @@ impl Type<Sqlite> for Stamp {
     }
 }
 
-impl Encode<'_, Sqlite> for Stamp {
+impl Encode<'_, Sqlite> for Timestamp {
     fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, Box<dyn Error + Send + Sync>> {
         Encode::<Sqlite>::encode(self.to_string(), buffer)
     }
 }
 
-impl<'r> Decode<'r, Sqlite> for Stamp {
+impl<'r> Decode<'r, Sqlite> for Timestamp {
     fn decode(value: SqliteValueRef<'r>) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let text = <&str as Decode<Sqlite>>::decode(value)?;
         Ok(Self(DateTime::parse_from_rfc3339(text)?.with_timezone(&Utc)))
     }
 }
 
-impl Type<Postgres> for Stamp {
+impl Type<Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
         <DateTime<Utc> as Type<Postgres>>::type_info()
     }
 }
 
-impl PgHasArrayType for Stamp {
+impl PgHasArrayType for Timestamp {
     fn array_type_info() -> PgTypeInfo {
         <DateTime<Utc> as PgHasArrayType>::array_type_info()
     }
 }
 
-impl Encode<'_, Postgres> for Stamp {
+impl Encode<'_, Postgres> for Timestamp {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, Box<dyn Error + Send + Sync>> {
         Encode::<Postgres>::encode_by_ref(&self.0, buffer)
     }
 }
 
-impl<'r> Decode<'r, Postgres> for Stamp {
+impl<'r> Decode<'r, Postgres> for Timestamp {
     fn decode(value: PgValueRef<'r>) -> Result<Self, Box<dyn Error + Send + Sync>> {
         Ok(Self(Decode::<Postgres>::decode(value)?))
     }
@@ -102,7 +102,7 @@ impl<'r> Decode<'r, Postgres> for Stamp {
 mod tests {
     use super::*;
 
-    fn stamp(micros: i64) -> Stamp {
+    fn stamp(micros: i64) -> Timestamp {
         DateTime::from_timestamp_micros(micros).unwrap().into()
     }
 

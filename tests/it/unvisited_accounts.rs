@@ -123,7 +123,7 @@ async fn an_account_is_in_the_organization_that_lists_it_and_in_no_other(kept: K
     store.identify_organization(scan, "o-before", &[]).await.unwrap();
     store.keep_discovered(scan, &discovered("o-before")).await.unwrap();
     let visits = [moved.as_str(), "999999999999"]
-        .map(|account| claims::visit(&crate::again::listed(account), Reason::OrganizationAnalyzer));
+        .map(|account| claims::visit(&crate::resuming::listed(account), Reason::OrganizationAnalyzer));
     claim(store, scan, "test", &visits).await;
     store.record_visits(scan, &visits, "test").await.unwrap();
     let end = ScanEnd { state: ScanState::Completed, error: None, list_complete: true };
@@ -142,7 +142,7 @@ async fn an_account_is_in_the_organization_that_lists_it_and_in_no_other(kept: K
 async fn an_organization_that_is_scanned_no_more_stays_known_until_it_is_retired(kept: Kept) {
     let (story, administrator) = watched_by_its_administrator(kept, 4).await;
     let store = story.store.as_ref();
-    let look = || async { while store.settle_alerts(&Alerting::default(), &[]).await.unwrap().is_some() {} };
+    let look = || async { while store.update_incidents(&Alerting::default(), &[]).await.unwrap().is_some() {} };
     story.complete_scan().await;
     story.sim.change(&Change::DeregisterDelegatedAdministrator { account: administrator });
     story.complete_scan().await;

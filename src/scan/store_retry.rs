@@ -17,14 +17,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// Asks the store again while it is away, until that has lasted too long. Every verb may be asked twice: what was done, though
 /// the answer was lost, is not done again.
-pub struct Patience<'a> {
+pub struct StoreRetry<'a> {
     store: &'a dyn Store,
     max_outage: Duration,
     away_since: Mutex<Option<Instant>>,
     interrupted: AtomicBool,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> StoreRetry<'a> {
     pub fn new(store: &'a dyn Store, max_outage: Duration) -> Self {
         Self { store, max_outage, away_since: Mutex::default(), interrupted: AtomicBool::new(false) }
     }
@@ -33,7 +33,7 @@ impl<'a> Patience<'a> {
     ///
     /// # Errors
     /// [`StoreError::Away`] where it was away for too long; any other as it comes.
-    pub async fn with<T, F, Fut>(&self, name: &'static str, verb: F) -> Result<T, StoreError>
+    pub async fn run<T, F, Fut>(&self, name: &'static str, verb: F) -> Result<T, StoreError>
     where
         F: Fn(&'a dyn Store) -> Fut,
         Fut: Future<Output = Result<T, StoreError>>,

@@ -11,9 +11,9 @@ use trustwatch::config::{Alert, Alerting, Exemption};
 use trustwatch::evaluate::OwnerView;
 use trustwatch::model::{AccountId, Discovered, Event, Finding, Listed, Region, ScanCost, ScanEnd, ScanId, Visit};
 use trustwatch::store::{
-    ActionEnd, Attempt, Claimed, Clash, Ground, HeldFinding, HubFinding, HubGround, Joined, Known, NewAction, NewScan,
-    Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion, Settled, Store,
-    StoreError, Tally, Work,
+    ActionEnd, Attempt, Claimed, Ground, HeldFinding, HubFinding, HubGround, IdentityConflict, Joined, Known,
+    NewAction, NewScan, Outgoing, Overview, Past, Pruned, ReadingEnd, Retention, RowSink, ScanReport, SchemaVersion,
+    Settled, Store, StoreError, Tally, Work,
 };
 
 use crate::support::rows;
@@ -122,7 +122,7 @@ impl Store for Both {
         scan: ScanId,
         organization_id: &str,
         others: &[String],
-    ) -> Result<Option<Clash>, StoreError> {
+    ) -> Result<Option<IdentityConflict>, StoreError> {
         let here = self.sqlite.identify_organization(scan, organization_id, others).await;
         same(here, self.postgres.identify_organization(scan, organization_id, others).await)
     }
@@ -142,9 +142,9 @@ impl Store for Both {
         same(self.sqlite.known(scan).await, self.postgres.known(scan).await)
     }
 
-    async fn take_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
+    async fn acquire_listing(&self, scan: ScanId, worker: &str) -> Result<bool, StoreError> {
         let _turn = self.turn.lock().await;
-        same(self.sqlite.take_listing(scan, worker).await, self.postgres.take_listing(scan, worker).await)
+        same(self.sqlite.acquire_listing(scan, worker).await, self.postgres.acquire_listing(scan, worker).await)
     }
 
     async fn add_accounts(&self, scan: ScanId, worker: &str, accounts: &[Listed]) -> Result<(), StoreError> {
@@ -177,10 +177,10 @@ impl Store for Both {
         same(here, self.postgres.claim_accounts(scan, worker, most, owners_only).await)
     }
 
-    async fn hand_back(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
+    async fn release_claims(&self, scan: ScanId, worker: &str, held: &[AccountId]) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
-        let here = self.sqlite.hand_back(scan, worker, held).await;
-        same(here, self.postgres.hand_back(scan, worker, held).await)
+        let here = self.sqlite.release_claims(scan, worker, held).await;
+        same(here, self.postgres.release_claims(scan, worker, held).await)
     }
 
     async fn keep_owner(&self, scan: ScanId, owner: AccountId, view: &OwnerView) -> Result<OwnerView, StoreError> {
@@ -189,9 +189,9 @@ impl Store for Both {
         same(here, self.postgres.keep_owner(scan, owner, view).await)
     }
 
-    async fn beat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError> {
+    async fn heartbeat(&self, scan: ScanId, worker: &str) -> Result<Work, StoreError> {
         let _turn = self.turn.lock().await;
-        same(self.sqlite.beat(scan, worker).await, self.postgres.beat(scan, worker).await)
+        same(self.sqlite.heartbeat(scan, worker).await, self.postgres.heartbeat(scan, worker).await)
     }
 
     async fn known_regions(&self, scan: ScanId, account: AccountId) -> Result<Vec<Region>, StoreError> {
@@ -330,8 +330,8 @@ impl Store for Both {
         same(here, self.postgres.keep_hub_findings(organization_id, findings).await)
     }
 
-    async fn settle_alerts(&self, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
-        same(self.sqlite.settle_alerts(rules, channels).await, self.postgres.settle_alerts(rules, channels).await)
+    async fn update_incidents(&self, rules: &Alerting, channels: &[Alert]) -> Result<Option<Settled>, StoreError> {
+        same(self.sqlite.update_incidents(rules, channels).await, self.postgres.update_incidents(rules, channels).await)
     }
 
     async fn keep_digest(&self, channel: &str, event: &Event) -> Result<(), StoreError> {

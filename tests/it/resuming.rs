@@ -65,7 +65,7 @@ async fn left_behind(story: &Story, name: &str, organization: &str, at: DateTime
         owners_known: true,
     };
     store.keep_discovered(scan, &discovered).await.unwrap();
-    assert!(store.take_listing(scan, "before").await.unwrap());
+    assert!(store.acquire_listing(scan, "before").await.unwrap());
     store.add_accounts(scan, "before", &[listed(account)]).await.unwrap();
     scan
 }
@@ -162,7 +162,7 @@ async fn a_scan_is_of_the_organization_that_was_found_first(kept: Kept) {
     let story = Story::begin_in(kept, &Scenario::calm(0)).await;
     let scan = left_behind(&story, "main", "o-one", SystemClock.now(), "999999999999").await;
     let clash = story.store.identify_organization(scan, "o-two", &[]).await.unwrap();
-    assert_eq!(clash, Some(trustwatch::store::Clash::OfAnother("o-one".into())));
+    assert_eq!(clash, Some(trustwatch::store::IdentityConflict::OfAnother("o-one".into())));
     let of = format!("SELECT organization_id FROM scan_summary WHERE scan_id = {scan}");
     assert_eq!(story.rows(&of).await, [["o-one"]]);
 }
