@@ -74,12 +74,16 @@ impl Secret {
         Self(SecretString::from(text))
     }
 
-    /// Reads a secret that a file holds, without the end of its line.
+    /// Reads a secret that a file holds, without the end of its line. Where the file cannot be read, as those of root cannot by a service
+    /// of systemd, the credential of its name that the service was handed (`LoadCredential=`, systemd.exec(5)).
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where neither can be read.
     pub fn read(file: &Path) -> std::io::Result<Self> {
-        let text = std::fs::read_to_string(file)?;
+        let text = std::fs::read_to_string(file).or_else(|error| {
+            let handed = std::env::var_os("CREDENTIALS_DIRECTORY").zip(file.file_name());
+            handed.and_then(|(folder, name)| std::fs::read_to_string(Path::new(&folder).join(name)).ok()).ok_or(error)
+        })?;
         Ok(Self::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
+use wildmatch::WildMatch;
 
 use super::alerts::check_mailbox;
 use super::load::key_of;
@@ -199,11 +200,11 @@ impl Check<'_> {
             fault("external_id_file", None, "both `external_id` and `external_id_file` are set; keep one".into());
         } else if let Some(file) = &organization.external_id_file {
             let shown_file = Some(quoted(file.display()));
-            match std::fs::read_to_string(file) {
+            match Secret::read(file) {
                 Err(error) => fault("external_id_file", shown_file, format!("the file cannot be read: {error}")),
-                Ok(text) => match check_format("external-id", text.trim_end()) {
+                Ok(secret) => match check_format("external-id", secret.expose()) {
                     Err(problem) => fault("external_id_file", shown_file, format!("what the file holds: {problem}")),
-                    Ok(()) => organization.external_id = Some(Secret::new(text.trim_end().to_owned())),
+                    Ok(()) => organization.external_id = Some(secret),
                 },
             }
         }
@@ -339,9 +340,11 @@ impl Check<'_> {
                 let problem = "a second channel of this name";
                 self.fault(&["alerts", &index, "name"], Some(quoted(&alert.name)), problem);
             }
-            if !organizations.iter().any(|organization| alert.is_for_organization(&organization.name)) {
-                let known: Vec<&str> = organizations.iter().map(|organization| organization.name.as_str()).collect();
-                let problem = format!("no organization is named so; configured: {}", known.join(", "));
+            let known: Vec<&str> = organizations.iter().map(|organization| organization.name.as_str()).collect();
+            // One that is named beside others that are there would not be missed: after a renaming, nobody would be told.
+            let is_nobody = |named: &&String| !known.iter().any(|name| WildMatch::new(named).matches(name));
+            if let Some(named) = alert.organizations.iter().find(is_nobody) {
+                let problem = format!("no organization is named {named:?}; configured: {}", known.join(", "));
                 self.fault(&["alerts", &index, "organizations"], Some(format!("{:?}", alert.organizations)), problem);
             }
             self.selector(&["alerts", &index, "accounts"], &alert.accounts);

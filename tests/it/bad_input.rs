@@ -101,6 +101,33 @@ fn an_empty_word_chooses_nobody() {
 }
 
 #[test]
+fn a_channel_for_an_organization_that_is_not_there_is_missed_beside_one_that_is() {
+    refused(
+        "[[organizations]]\nname = \"corp\"\n[[alerts]]\nname = \"soc\"\nchannel = \"slack\"\nurl = \"https://example.com/x\"\n\
+         organizations = [\"corp\", \"main\"]\n",
+        &[],
+        "the configuration has a fault\n  alerts[0].organizations = [\"corp\", \"main\"] (t.toml, line 7): no organization is named \
+         \"main\"; configured: corp",
+    );
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_the_credential_that_systemd_hands_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("trustwatch.toml"), "[http]\ntoken_file = \"/nowhere/token\"\n").unwrap();
+    let check = |handed: &str| {
+        let handed = [("CREDENTIALS_DIRECTORY", folder.join(handed).display().to_string())];
+        run(folder, &["config", "check"], &handed)
+    };
+    assert_eq!(check("nothing").code, 2);
+    std::fs::create_dir(folder.join("handed")).unwrap();
+    std::fs::write(folder.join("handed/token"), "0123456789abcdef\n").unwrap();
+    let taken = check("handed");
+    assert_eq!(taken.code, 0, "{}", taken.stderr);
+}
+
+#[test]
 fn the_role_that_imports_findings_is_neither_of_the_others() {
     for (role, other) in [
         ("TrustwatchAudit", "the member role, which may change nothing"),
