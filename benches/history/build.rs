@@ -219,6 +219,7 @@ pub async fn build(db: &mut Db) {
     let rows = rows
         .flat_map(|(account, regions)| regions.iter().enumerate().map(move |(at, open)| open.row(account, at, None)));
     db.insert("coverage", COVERAGE, rows.collect()).await;
+    db.gaps().await;
     db.newest_visits(SCANS, &checked, &changed).await;
 }
 

@@ -98,6 +98,16 @@ impl Db {
         }
     }
 
+    /// Says since when each gap is one, as the migration does of what was there before it.
+    pub async fn gaps(&mut self) {
+        let migration = match self {
+            Self::Sqlite(_) => include_str!("../../migrations/sqlite/0012_gaps_and_whole_scans.sql"),
+            Self::Postgres(_) => include_str!("../../migrations/postgres/0012_gaps_and_whole_scans.sql"),
+        };
+        let update = migration.split(';').find(|statement| statement.trim().starts_with("UPDATE coverage"));
+        self.run(update.expect("the statement").to_owned()).await;
+    }
+
     /// Leaves each account as its newest visit does, and the tables as a database that has lived for a year.
     pub async fn newest_visits(&mut self, scan: i64, checked: &[DateTime<Utc>], changed: &[DateTime<Utc>]) {
         for (account, (checked, changed)) in checked.iter().zip(changed).enumerate() {

@@ -155,6 +155,7 @@ async fn build(db: &mut Db, end: DateTime<Utc>) {
     let columns = "account_key, region, valid_from, valid_to, status, reason, first_scan_id, last_scan_id, from_status, from_reason, cause";
     println!("{} intervals", rows.len());
     db.insert("coverage", columns, rows).await;
+    db.gaps().await;
     // As many visits as a fortnight has; an account has no more of use on its page.
     let visits = (SCANS - 336..=SCANS).flat_map(|scan| (1..=ACCOUNTS as i64).map(move |account| (scan, account)));
     let visits = visits.map(|(scan, account)| {

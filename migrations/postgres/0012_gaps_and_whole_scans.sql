@@ -1,5 +1,23 @@
 -- Since when a gap is one, and which scans are of the whole organization: views have said neither.
 
+ALTER TABLE coverage ADD COLUMN uncovered_since TIMESTAMPTZ;
+COMMENT ON COLUMN coverage.uncovered_since IS 'of what is not covered by the last known answer: since when, whatever the reason and however often it could not be read';
+
+UPDATE coverage SET uncovered_since = (
+    SELECT coalesce(
+        max(CASE WHEN (CASE gap.from_status WHEN 'unknown' THEN gap.last_known_status ELSE gap.from_status END) IS DISTINCT FROM 'not_covered' THEN gap.valid_from END),
+        min(gap.valid_from),
+        coverage.valid_from
+    )
+    FROM coverage AS gap
+    WHERE gap.account_key = coverage.account_key AND gap.region = coverage.region AND gap.status = 'not_covered'
+)
+WHERE valid_to IS NULL AND (CASE status WHEN 'unknown' THEN last_known_status ELSE status END) = 'not_covered';
+
+-- What holds by its status, the oldest gaps first.
+DROP INDEX coverage_by_status;
+CREATE INDEX coverage_by_status ON coverage (status, uncovered_since, account_key, region) WHERE valid_to IS NULL;
+
 CREATE OR REPLACE VIEW current_coverage AS
 SELECT
     organization.organization_id,
@@ -22,20 +40,7 @@ SELECT
     exemption.expires_at AS exemption_expires_at,
     account_owner.owner AS account_owner,
     account_owner.team,
-    CASE
-        WHEN (CASE coverage.status WHEN 'unknown' THEN coverage.last_known_status ELSE coverage.status END) = 'not_covered' THEN
-            CASE
-                WHEN coverage.status = 'not_covered' AND (CASE coverage.from_status WHEN 'unknown' THEN coverage.last_known_status ELSE coverage.from_status END) IS DISTINCT FROM 'not_covered' THEN coverage.valid_from
-                ELSE (
-                    SELECT coalesce(
-                        max(CASE WHEN (CASE gap.from_status WHEN 'unknown' THEN gap.last_known_status ELSE gap.from_status END) IS DISTINCT FROM 'not_covered' THEN gap.valid_from END),
-                        min(gap.valid_from)
-                    )
-                    FROM coverage AS gap
-                    WHERE gap.account_key = coverage.account_key AND gap.region = coverage.region AND gap.status = 'not_covered'
-                )
-            END
-    END AS uncovered_since
+    coverage.uncovered_since
 FROM coverage
 JOIN account USING (account_key)
 JOIN organization USING (organization_key)

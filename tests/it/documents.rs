@@ -45,6 +45,14 @@ fn described_here(schema: &[(String, String)], before: &str) -> Described {
             head.rsplit("\n\n").next().unwrap().trim_start_matches('\n').replace("-- ", "").replace('\n', " ");
         described.insert(name.clone(), (comment, columns));
     }
+    // Nor of a column that was added later: the migration has it before the statement.
+    for statement in before.split("\n\n") {
+        let Some((comment, added)) = statement.split_once("\nALTER TABLE ") else { continue };
+        let words: Vec<&str> = added.split_whitespace().collect();
+        assert_eq!(words[1..3], ["ADD", "COLUMN"], "{added}");
+        let column = (words[3].to_owned(), comment.trim_start_matches("-- ").to_owned());
+        described.get_mut(words[0]).unwrap().1.push(column);
+    }
     described
 }
 

@@ -323,7 +323,24 @@ async fn an_analyzer_that_was_only_looked_at_again_is_no_change(kept: Kept) {
     assert_eq!(story.rows(written).await, before);
 }
 
+async fn what_was_there_before_gaps_had_their_age_gets_it(kept: Kept) {
+    let (store, settings, _folder) = empty(kept).await;
+    sample_history::fill(store.as_ref()).await;
+    let ages = "SELECT account_id, region, uncovered_since FROM current_coverage WHERE uncovered_since IS NOT NULL ORDER BY 1, 2";
+    let known = rows(store.as_ref(), ages).await;
+    assert!(known.len() > 3);
+    by_hand(&settings, "UPDATE coverage SET uncovered_since = NULL").await;
+    assert!(rows(store.as_ref(), ages).await.is_empty());
+    let migration = match kept {
+        Kept::Sqlite => include_str!("../../migrations/sqlite/0012_gaps_and_whole_scans.sql"),
+        Kept::Postgres => include_str!("../../migrations/postgres/0012_gaps_and_whole_scans.sql"),
+    };
+    by_hand(&settings, migration.split(';').find(|one| one.trim().starts_with("UPDATE coverage")).unwrap()).await;
+    assert_eq!(rows(store.as_ref(), ages).await, known);
+}
+
 on_each_engine!(
+    what_was_there_before_gaps_had_their_age_gets_it,
     old_visits_are_thinned_out_and_nothing_else_changes,
     a_clock_that_is_ahead_lets_nothing_go,
     history_is_kept_for_ever_unless_it_is_limited,

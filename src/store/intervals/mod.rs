@@ -17,6 +17,8 @@ pub struct Open {
     pub analyzer_arn: Option<String>,
     /// The analyzer that its answer names: of an unknown, that of the answer before it.
     pub answer_arn: Option<String>,
+    /// Where its answer is that it is not covered: since when that is so.
+    pub uncovered_since: Option<Timestamp>,
     /// Of an unknown: the answer before it.
     pub last_known: Option<LastKnown>,
     /// Of such an answer: whether everything in the configuration that can change a verdict is as it was in the scan that saw it.
@@ -62,6 +64,8 @@ pub struct Opening {
     pub analyzer_arn: Option<String>,
     /// The reason of the interval before; `None` at first sight.
     pub from: Option<Reason>,
+    /// Where the answer before it was that it is not covered: since when that is so. A gap goes on, whatever its reason.
+    pub uncovered_since: Option<Timestamp>,
     /// Why it begins.
     pub cause: Cause,
     /// Of an unknown, and of what follows one: the last answer before it that was known.
@@ -107,6 +111,7 @@ pub fn changes(
                 reason: seen_reason,
                 analyzer_arn,
                 from: None,
+                uncovered_since: None,
                 cause,
                 last_known: None,
                 known_cause: None,
@@ -169,8 +174,17 @@ pub fn changes(
                 .then(|| why(known.reason, known.requirement, configured(before.same_configuration))),
         };
         changes.close.push((before.region.clone(), None));
-        let from = Some(before.reason);
-        changes.open.push(Opening { region, reason, analyzer_arn, from, cause, last_known, known_cause });
+        let (from, uncovered_since) = (Some(before.reason), before.uncovered_since);
+        changes.open.push(Opening {
+            region,
+            reason,
+            analyzer_arn,
+            from,
+            uncovered_since,
+            cause,
+            last_known,
+            known_cause,
+        });
     }
     let is_gone = |before: &&Open| !seen.iter().any(|now| now.region == before.region);
     let gone = open.iter().filter(is_gone);

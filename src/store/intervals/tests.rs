@@ -19,6 +19,7 @@ fn open(region: &str, reason: Reason) -> Open {
         reason,
         analyzer_arn: None,
         answer_arn: None,
+        uncovered_since: None,
         last_known: None,
         same_configuration: true,
     }
@@ -38,7 +39,15 @@ fn becomes(account: &Account, before: &Open, now: &RegionCoverage) -> Opening {
 /// The same interval again, as it will be read back.
 fn reopened(opening: &Opening) -> Open {
     let (region, reason, last_known) = (opening.region.clone(), opening.reason, opening.last_known);
-    Open { region, reason, analyzer_arn: None, answer_arn: None, last_known, same_configuration: true }
+    Open {
+        region,
+        reason,
+        analyzer_arn: None,
+        answer_arn: None,
+        uncovered_since: None,
+        last_known,
+        same_configuration: true,
+    }
 }
 
 #[test]

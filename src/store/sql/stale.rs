@@ -141,6 +141,7 @@ pub async fn mark(connection: &mut Connection, scan: ScanId, at: Timestamp) -> R
             reason: Reason::OrganizationAnalyzersUnknown,
             analyzer_arn: None,
             from: Some(reason),
+            uncovered_since: None,
             cause: Cause::Visibility,
             last_known,
             known_cause: None,

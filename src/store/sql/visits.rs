@@ -264,6 +264,7 @@ async fn open_intervals(
         reason: String,
         analyzer_arn: Option<String>,
         answer_arn: Option<String>,
+        uncovered_since: Option<Timestamp>,
         last_known_reason: Option<String>,
         last_known_at: Option<Timestamp>,
         last_known_scan_id: Option<ScanId>,
@@ -277,7 +278,7 @@ async fn open_intervals(
                                 WHERE known.account_key = coverage.account_key AND known.region = coverage.region
                                   AND known.valid_from < coverage.valid_from AND known.status <> 'unknown'
                                 ORDER BY known.valid_from DESC LIMIT 1
-                            ) ELSE coverage.analyzer_arn END AS answer_arn,
+                            ) ELSE coverage.analyzer_arn END AS answer_arn, coverage.uncovered_since,
                             coverage.last_known_reason, coverage.last_known_at, coverage.last_known_scan_id,
                             scan.requirement AS last_known_requirement, scan.configuration_hash AS last_known_hash
                      FROM new
@@ -299,8 +300,9 @@ async fn open_intervals(
         let reason: Reason = word(DOING, &row.reason)?;
         let same_configuration = row.last_known_hash.is_none_or(|hash| hash == configuration_hash);
         let region = Region::new(&row.region);
-        let Row { analyzer_arn, answer_arn, .. } = row;
-        let interval = Open { region, reason, analyzer_arn, answer_arn, last_known, same_configuration };
+        let Row { analyzer_arn, answer_arn, uncovered_since, .. } = row;
+        let interval =
+            Open { region, reason, analyzer_arn, answer_arn, uncovered_since, last_known, same_configuration };
         open.entry(row.account_key).or_default().push(interval);
     }
     Ok(open)
@@ -339,6 +341,8 @@ pub(super) async fn write_coverage(connection: &mut Connection, scan: ScanId, ba
     // Of an answer that follows an unknown, only what the last known answer was is kept: not when.
     let hidden = |opening: &Opening| opening.last_known.filter(|_| is_unknown(opening));
     let known = |opening: &Opening| opening.last_known.map(|known| known.reason);
+    let answer = move |opening: &Opening| if is_unknown(opening) { known(opening) } else { Some(opening.reason) };
+    let is_gap = move |opening: &Opening| answer(opening).is_some_and(|answer| answer.status() == Status::NotCovered);
     let table = Table::of(&batch.openings)
         .integer("account_key", |row| i64::from(row.0))
         .text("region", |row| row.2.region.as_str())
@@ -355,13 +359,14 @@ pub(super) async fn write_coverage(connection: &mut Connection, scan: ScanId, ba
         .stamp("last_known_at", |row| hidden(&row.2).map(|known| known.at))
         .integer("last_known_scan_id", |row| hidden(&row.2).map(|known| known.scan_id))
         .text("known_cause", |row| row.2.known_cause.map(Cause::as_str))
+        .stamp("uncovered_since", move |row| is_gap(&row.2).then(|| row.2.uncovered_since.unwrap_or(row.1)))
         .done();
     let insert = "INSERT INTO coverage (account_key, region, valid_from, status, reason, analyzer_arn, first_scan_id,
                                         from_status, from_reason, cause, last_known_status, last_known_reason,
-                                        last_known_at, last_known_scan_id, known_cause)
+                                        last_known_at, last_known_scan_id, known_cause, uncovered_since)
                   SELECT account_key, region, valid_from, status, reason, analyzer_arn, first_scan_id,
                          from_status, from_reason, cause, last_known_status, last_known_reason,
-                         last_known_at, last_known_scan_id, known_cause
+                         last_known_at, last_known_scan_id, known_cause, uncovered_since
                   FROM new";
     execute(connection, &table, insert).await.doing(DOING).map(|_| ())
 }
