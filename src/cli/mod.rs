@@ -20,11 +20,13 @@ mod summary;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Faults, Loaded, Organization, Sources, load};
 use crate::lifecycle::INTERRUPTED;
+use crate::store::{self, Access, Store, StoreError};
 use crate::telemetry::{self, Audience};
 
 /// Is every account of an AWS organization watched for external access, in every region?
@@ -220,6 +222,13 @@ fn say(text: &str) -> Result<(), Failure> {
 /// What the failure of writing to standard output means.
 fn closed(error: std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::BrokenPipe { Failure::ClosedPipe } else { Failure::Failed(error.into()) }
+}
+
+/// Opens the store that is there. One that is not is a mistake, and not made here.
+async fn open_existing(settings: &crate::config::Store, writes: bool) -> Result<Arc<dyn Store>, StoreError> {
+    store::schema_version(settings).await?;
+    let access = if writes { Access::Write { migrate: settings.migrate_on_start } } else { Access::Read };
+    store::open(settings, access).await
 }
 
 /// The OUs that `--ou` names, by their ids. A path, as `ou_path` shows it, names the last of its steps.

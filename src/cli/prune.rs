@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Context, Failure, load_quietly, say};
+use super::{Context, Failure, load_quietly, open_existing, say};
 use crate::clock::{Clock, SystemClock};
 use crate::model::counted;
-use crate::store::{self, Access, Retention};
+use crate::store::Retention;
 
 /// Delete visits and intervals that are older than the configuration keeps them. `trustwatch run` does so by itself.
 #[derive(Debug, Args)]
@@ -21,10 +21,7 @@ impl Prune {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = load_quietly(context)?;
         let settings = &loaded.config.store;
-        // A store that is not there is a mistake, and not made here.
-        store::schema_version(settings).await?;
-        let access = if self.dry_run { Access::Read } else { Access::Write { migrate: settings.migrate_on_start } };
-        let store = store::open(settings, access).await?;
+        let store = open_existing(settings, !self.dry_run).await?;
         let retention = Retention::at(SystemClock.now(), &settings.retention);
         let pruned = store.prune(&retention, self.dry_run).await;
         store.close().await;

@@ -2,11 +2,10 @@
 
 use clap::Args;
 
-use super::{Context, Failure, load_quietly, say};
+use super::{Context, Failure, load_quietly, open_existing, say};
 use crate::clock::{Clock, SystemClock};
 use crate::model::counted;
-use crate::store::query::ask;
-use crate::store::{self, Access};
+use crate::store::query::{Answer, ask};
 
 /// Close what is known of an organization that was taken out of the configuration: its accounts leave `current_coverage`, and its
 /// incidents are closed. The history stays.
@@ -26,12 +25,12 @@ impl Retire {
                 "retire {name}: it is in the configuration, and the next scan would bring it back; take it out first"
             )));
         }
-        let settings = &loaded.config.store;
-        // A store that is not there is a mistake, and not made here.
-        store::schema_version(settings).await?;
-        let store = store::open(settings, Access::Write { migrate: settings.migrate_on_start }).await?;
+        let store = open_existing(&loaded.config.store, true).await?;
         let retired = store.retire(name, SystemClock.now()).await;
-        let known = ask(store.as_ref(), "SELECT DISTINCT organization_name FROM current_accounts ORDER BY 1").await;
+        let known = match retired {
+            Ok(None) => ask(store.as_ref(), "SELECT DISTINCT organization_name FROM current_accounts ORDER BY 1").await,
+            _ => Ok(Answer::default()),
+        };
         store.close().await;
         match retired? {
             Some(accounts) => {

@@ -321,7 +321,8 @@ fn check_key(text: &str) -> Result<(), String> {
     if bytes >= SHORTEST_KEY { Ok(()) } else { Err(format!("expected at least {SHORTEST_KEY} bytes, {example}")) }
 }
 
-fn any(patterns: &[String], text: &str) -> bool {
+/// Whether any of the patterns, with wildcards, matches a text.
+pub(super) fn any(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|pattern| WildMatch::new(pattern).matches(text))
 }
 

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
-use wildmatch::WildMatch;
 
-use super::alerts::check_mailbox;
+use super::alerts::{any, check_mailbox};
 use super::load::key_of;
 use super::origin::{Fault, Origins, shown};
 use super::schedule::check_instants;
@@ -333,6 +332,7 @@ impl Check<'_> {
             let problem = format!("expected at least 1s, and at most {}", TimeSpan(LONGEST));
             self.fault(&["alerting", "give_up_after"], Some(quoted(give_up_after)), problem);
         }
+        let known: Vec<&str> = organizations.iter().map(|organization| organization.name.as_str()).collect();
         let mut names = BTreeSet::new();
         for (index, alert) in alerts.iter_mut().enumerate() {
             let index = index.to_string();
@@ -340,9 +340,8 @@ impl Check<'_> {
                 let problem = "a second channel of this name";
                 self.fault(&["alerts", &index, "name"], Some(quoted(&alert.name)), problem);
             }
-            let known: Vec<&str> = organizations.iter().map(|organization| organization.name.as_str()).collect();
             // One that is named beside others that are there would not be missed: after a renaming, nobody would be told.
-            let is_nobody = |named: &&String| !known.iter().any(|name| WildMatch::new(named).matches(name));
+            let is_nobody = |named: &&String| !known.iter().any(|name| any(std::slice::from_ref(*named), name));
             if let Some(named) = alert.organizations.iter().find(is_nobody) {
                 let problem = format!("no organization is named {named:?}; configured: {}", known.join(", "));
                 self.fault(&["alerts", &index, "organizations"], Some(format!("{:?}", alert.organizations)), problem);
